@@ -1,0 +1,3 @@
+from captionlab.runs.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""Configuration: shapes and types of every option, checks, and the one door to objects."""

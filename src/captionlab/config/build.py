@@ -1,0 +1,119 @@
+"""The one door: a configuration in, the objects of a run out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import TQDMProgressBar
+
+from captionlab.data import CaptionDataModule
+from captionlab.decoders.cells import StateShape
+from captionlab.metrics import CaptionMetrics
+from captionlab.search import GreedySearch
+from captionlab.training.module import CaptioningModule
+from captionlab.training.precision import autocast_dtype, find_device, resolve_precision
+from captionlab.training.seeding import seeded
+
+_NOT_ARGUMENTS = ("name", "suggested")
+
+
+def _partial(node: DictConfig, leave_out: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """What `node` describes, not yet called; the only caller of Hydra's instantiate.
+
+    Hydra would turn dataclasses among the arguments into configs, and wrap our errors.
+    """
+    kept = {str(k): v for k, v in node.items() if k not in (*_NOT_ARGUMENTS, *leave_out)}
+    part: Callable[..., Any] = instantiate(OmegaConf.create(kept), _partial_=True, _convert_="all")
+    return part
+
+
+class Machine(NamedTuple):
+    """Where and in which number format a run computes."""
+
+    device: torch.device
+    precision: Any
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Machine:
+        device = find_device(config.trainer.accelerator)
+        return cls(device, resolve_precision(str(config.trainer.precision), device))
+
+
+def build_data(config: DictConfig, machine: Machine) -> CaptionDataModule:
+    """The data module, its photos encoded by the frozen encoder when it is prepared."""
+    datamodule: CaptionDataModule = _partial(config.data)(
+        encoder=_partial(config.encoder, leave_out=("batch_size",))(),
+        tokenizer=_partial(config.tokenizer)(),
+        feature_dir=Path(config.cache_dir) / "features",
+        encode_batch_size=config.encoder.batch_size,
+        device=machine.device,
+        autocast_dtype=autocast_dtype(machine.precision),
+        seed=config.seed,
+    )
+    return datamodule
+
+
+def build_module(
+    config: DictConfig, datamodule: CaptionDataModule, identity: dict[str, Any]
+) -> CaptioningModule:
+    """The LightningModule for data that is set up; each part is seeded by itself."""
+    shape = datamodule.features.feature_shape
+    decoder = config.decoder
+    with seeded(config.seed, "conditioning"):
+        conditioning = _partial(config.conditioning)(
+            feature_shape=shape,
+            embedding_dim=decoder.embedding_dim,
+            state_shape=StateShape.of(decoder.cell, decoder.num_layers, decoder.hidden_dim),
+        )
+    with seeded(config.seed, "decoder"):
+        built = _partial(decoder)(
+            conditioning=conditioning, vocabulary_size=len(datamodule.vocabulary)
+        )
+    return CaptioningModule(
+        decoder=built,
+        objective=_partial(config.objective)(),
+        validation_search=GreedySearch(config.search.max_length),
+        test_search=_partial(config.search)(),
+        optimizer=_partial(config.optimizer),
+        schedule=_partial(config.schedule)(),
+        vocabulary=datamodule.vocabulary,
+        validation_metrics=CaptionMetrics(datamodule.references("val")),
+        seed=config.seed,
+        identity=identity,
+    )
+
+
+def build_logger(config: DictConfig, run_folder: Path, run_id: str) -> Any | None:
+    """The logger beside metrics.csv, or None."""
+    if "_target_" not in config.logger:
+        return None
+    return _partial(config.logger)(run_folder=run_folder, run_id=run_id)
+
+
+def build_trainer(
+    config: DictConfig, machine: Machine, loggers: list[Any], callbacks: list[Any], folder: Path
+) -> pl.Trainer:
+    """The Trainer, with the callbacks of the configuration before `callbacks`."""
+    configured = [_partial(node)() for node in config.callbacks.values() if node]
+    bar = config.trainer.enable_progress_bar
+    if bar is None:  # a bar where a person is watching; a log file gets the epoch lines alone
+        bar = sys.stderr.isatty()
+    if bar:
+        configured.append(TQDMProgressBar(leave=False))
+    trainer: pl.Trainer = _partial(config.trainer, leave_out=("precision", "accelerator", "enable_progress_bar"))(
+        accelerator=config.trainer.accelerator,
+        precision=machine.precision,
+        enable_progress_bar=bar,
+        logger=loggers,
+        callbacks=[*configured, *callbacks],
+        default_root_dir=folder,
+        use_distributed_sampler=False,  # ours shards by rank and never pads validation
+    )
+    return trainer

@@ -1,0 +1,15 @@
+"""Data: files on disk in, batches of encoded images and captions out."""
+
+from captionlab.data.corpus import CaptionCorpus, CaptionedImage
+from captionlab.data.datamodule import CaptionDataModule, Flickr8kDataModule, ShapesDataModule
+from captionlab.data.feature_store import FeatureStore, ImageEncoder
+
+__all__ = [
+    "CaptionCorpus",
+    "CaptionDataModule",
+    "CaptionedImage",
+    "FeatureStore",
+    "Flickr8kDataModule",
+    "ImageEncoder",
+    "ShapesDataModule",
+]

@@ -1,0 +1,83 @@
+"""What a data set says, whatever files it came in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from captionlab.errors import DataError
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class CaptionedImage:
+    """A photo and what people wrote about it, unedited.
+
+    Attributes:
+        image_id: unique in its corpus.
+        path: of the photo.
+        captions: at least one.
+    """
+
+    image_id: str
+    path: Path
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CaptionCorpus:
+    """Images with captions, split by image.
+
+    Attributes:
+        name: of the data set.
+        splits: the images of each split, in the order of the files.
+        notes: oddities of the files that were handled, for people to read.
+
+    Raises:
+        DataError: if a split is empty, an image has no caption or is in two splits.
+    """
+
+    name: str
+    splits: Mapping[Split, tuple[CaptionedImage, ...]]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        seen: dict[str, Split] = {}
+        for split in SPLITS:
+            if not self.splits[split]:
+                raise DataError(f"{self.name}: the {split} split has no images.")
+            for image in self.splits[split]:
+                if image.image_id in seen:
+                    where = " and ".join(sorted({seen[image.image_id], split})) + " split"
+                    raise DataError(
+                        f"{self.name}: image {image.image_id} comes twice ({where}); "
+                        "each image belongs to one split, once."
+                    )
+                if not image.captions:
+                    raise DataError(f"{self.name}: image {image.image_id} has no caption.")
+                seen[image.image_id] = split
+
+    @property
+    def images(self) -> list[CaptionedImage]:
+        """All images: training, validation, test."""
+        return [image for split in SPLITS for image in self.splits[split]]
+
+    def references(self, split: Split) -> dict[str, list[str]]:
+        """Image id to captions of a split."""
+        return {image.image_id: list(image.captions) for image in self.splits[split]}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of ids, captions and splits, the same wherever the files lie."""
+        told = {
+            split: [[image.image_id, *image.captions] for image in self.splits[split]]
+            for split in SPLITS
+        }
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()

@@ -1,0 +1,335 @@
+"""Every image encoded once, ever: memory maps shared by all runs of all sweeps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from captionlab.data.corpus import CaptionCorpus
+from captionlab.data.transforms import normalise, read_pixels
+from captionlab.errors import DataError, StorageError
+from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+_HALF = np.float16
+_BLOCK = 256  # images between two records of progress
+_HALF_MAX = float(np.finfo(_HALF).max)
+
+
+class ImageEncoder(Protocol):
+    """What the store asks of an encoder; `fingerprint` names all that its features depend on."""
+
+    fingerprint: str
+    preprocessing: Preprocessing
+    feature_shape: FeatureShape
+    num_calibration_images: int
+
+    def prepare(self, batches: Iterable[Tensor], device: torch.device) -> None:
+        """Load weights; see `captionlab.encoders`."""
+
+    def __call__(self, images: Tensor) -> ImageFeatures:
+        """Encode float32 (B, 3, S, S)."""
+
+
+class FeatureStore:
+    """Features of all images of a corpus, float16, one row per image.
+
+    Args:
+        folder: made by `open_or_build`.
+
+    Attributes:
+        manifest: what the features are and what they cost.
+        feature_shape: of one image.
+
+    Raises:
+        StorageError: if the folder is incomplete or damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        shape = self.manifest["feature_shape"]
+        self.feature_shape = FeatureShape(
+            tuple(shape["grid_size"]), shape["grid_dim"], shape["pooled_dim"]
+        )
+        self._rows = {image: i for i, image in enumerate(self.manifest["image_ids"])}
+        try:
+            self._grid = np.load(folder / "grid.npy", mmap_mode="r")
+            self._pooled = np.load(folder / "pooled.npy", mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"features in {folder} are damaged ({error}); remove the folder to encode again."
+            ) from error
+        for row, digest in self.manifest["sample"].items():
+            if _digest(self._grid[int(row)], self._pooled[int(row)]) != digest:
+                raise StorageError(
+                    f"features in {folder} are damaged (row {row} is not what was written); "
+                    "remove the folder to encode again."
+                )
+
+    @classmethod
+    def open_or_build(
+        cls,
+        root: Path,
+        corpus: CaptionCorpus,
+        encoder: ImageEncoder,
+        *,
+        batch_size: int,
+        num_workers: int,
+        device: torch.device,
+        autocast_dtype: torch.dtype | None,
+    ) -> FeatureStore:
+        """Open the store of this corpus and encoder; encode first what is missing.
+
+        Several processes that ask at once build it once, and a build that was killed goes on
+        after its last block.
+
+        Args:
+            root: holds one folder per store.
+            corpus: whose images are encoded.
+            encoder: frozen.
+            batch_size: images encoded at once.
+            num_workers: processes that decode photos.
+            device: where the encoder runs.
+            autocast_dtype: in which it computes; None for float32. Not part of the store's name.
+
+        Raises:
+            DataError: if a photo cannot be read.
+            StorageError: if the disk is too small, or a value does not fit into float16.
+        """
+        name = _name(corpus, encoder)
+        folder = root / name
+        if (folder / "manifest.json").exists():
+            return cls(folder)
+        root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(root / f".{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("another process encodes these images; waiting for it")
+            lock.acquire()
+        try:
+            if not (folder / "manifest.json").exists():
+                builder = _Builder(folder, corpus, encoder, device, autocast_dtype)
+                builder.build(batch_size, num_workers)
+            return cls(folder)
+        finally:
+            lock.release()
+
+    def read(self, image_ids: Iterable[str]) -> ImageFeatures:
+        """Features of these images, float16 (B, P, C) and (B, G), in memory of their own.
+
+        Raises:
+            KeyError: if an image is not of the corpus.
+        """
+        rows = [self._rows[image] for image in image_ids]
+        return ImageFeatures(
+            torch.from_numpy(self._grid[rows]), torch.from_numpy(self._pooled[rows])
+        )
+
+
+class _Builder:
+    """Fills the folder of a store; `progress.json` says how many images are on disk."""
+
+    def __init__(
+        self,
+        folder: Path,
+        corpus: CaptionCorpus,
+        encoder: ImageEncoder,
+        device: torch.device,
+        autocast_dtype: torch.dtype | None,
+    ) -> None:
+        self.folder = folder
+        self.corpus = corpus
+        self.encoder = encoder
+        self.device = device
+        self.autocast_dtype = autocast_dtype
+        shape = encoder.feature_shape
+        self.shapes = {
+            "grid": (len(corpus.images), shape.num_positions, shape.grid_dim),
+            "pooled": (len(corpus.images), shape.pooled_dim),
+        }
+
+    def build(self, batch_size: int, num_workers: int) -> None:
+        progress = self.folder / "progress.json"
+        done, seconds = 0, 0.0
+        if progress.exists():
+            saved = json.loads(progress.read_text())
+            done, seconds = saved["images"], saved["seconds"]
+            log.info("encoding goes on after %d images", done)
+        else:
+            self._check_space()
+            self.folder.mkdir(exist_ok=True)
+        arrays = {name: self._map(name, create=done == 0) for name in self.shapes}
+        began = time.perf_counter()
+        self._prepare(batch_size, num_workers)
+        images = self.corpus.images
+        paths = [image.path for image in images[done:]]
+        batches = _pixel_batches(paths, self.encoder.preprocessing, batch_size, num_workers)
+        written = recorded = done
+        with tqdm(
+            total=len(images), initial=done, desc="encoding images", unit="image",
+            disable=not sys.stderr.isatty(), leave=False,
+        ) as bar:
+            for pixels in batches:
+                for name, values in self._encode(pixels).items():
+                    arrays[name][written : written + len(pixels)] = values
+                written += len(pixels)
+                bar.update(len(pixels))
+                if written - recorded >= _BLOCK or written == len(images):
+                    for array in arrays.values():
+                        array.flush()
+                    spent = seconds + time.perf_counter() - began
+                    _replace(progress, {"images": written, "seconds": spent})
+                    recorded = written
+        self._finish(arrays, seconds + time.perf_counter() - began)
+        progress.unlink()
+
+    def _check_space(self) -> None:
+        needed = sum(int(np.prod(shape)) for shape in self.shapes.values()) * _HALF().nbytes
+        free = shutil.disk_usage(self.folder.parent).free
+        log.info(
+            "encoding %d images, %.2f GB, into %s", len(self.corpus.images), needed / 1e9, self.folder
+        )
+        if needed > free:
+            raise StorageError(
+                f"features of {len(self.corpus.images)} images need {needed / 1e9:.2f} GB in "
+                f"{self.folder.parent}, and {free / 1e9:.2f} GB are free; make room, or set "
+                "cache_dir to a larger disk."
+            )
+
+    def _map(self, name: str, create: bool) -> np.memmap[Any, Any]:
+        mode: Any = "w+" if create else "r+"
+        return np.lib.format.open_memmap(
+            self.folder / f"{name}.npy", mode=mode, dtype=_HALF, shape=self.shapes[name]
+        )
+
+    def _prepare(self, batch_size: int, num_workers: int) -> None:
+        sample = self.corpus.splits["train"][: self.encoder.num_calibration_images]
+        preprocessing = self.encoder.preprocessing
+        batches = _pixel_batches(
+            [image.path for image in sample], preprocessing, batch_size, num_workers
+        )
+        self.encoder.prepare((normalise(pixels, preprocessing) for pixels in batches), self.device)
+
+    def _encode(self, pixels: Tensor) -> dict[str, Any]:
+        images = normalise(pixels.to(self.device), self.encoder.preprocessing)
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, self.autocast_dtype, self.autocast_dtype is not None),
+        ):
+            features = self.encoder(images)
+        found = {}
+        for name, values in (("grid", features.grid), ("pooled", features.pooled)):
+            largest = float(values.abs().max())
+            if not largest <= _HALF_MAX:  # NaN too
+                raise StorageError(
+                    f"the encoder gave {largest:g} in its {name} features, which float16 cannot "
+                    "hold; its weights do not fit its preprocessing."
+                )
+            found[name] = values.half().cpu().numpy()
+        return found
+
+    def _finish(self, arrays: dict[str, np.memmap[Any, Any]], seconds: float) -> None:
+        num_images = len(self.corpus.images)
+        sample = sorted({round(i * (num_images - 1) / 15) for i in range(16)})
+        parameters = getattr(self.encoder, "parameters", list)()
+        _replace(
+            self.folder / "manifest.json",
+            {
+                "name": self.folder.name,
+                "corpus": self.corpus.fingerprint,
+                "encoder": self.encoder.fingerprint,
+                "preprocessing": asdict(self.encoder.preprocessing),
+                "feature_shape": asdict(self.encoder.feature_shape),
+                "encode_seconds": seconds,
+                "encode_dtype": str(self.autocast_dtype or torch.float32),
+                "encoder_parameters": sum(parameter.numel() for parameter in parameters),
+                "num_bytes": sum(array.nbytes for array in arrays.values()),
+                "sample": {
+                    row: _digest(arrays["grid"][row], arrays["pooled"][row]) for row in sample
+                },
+                "image_ids": [image.image_id for image in self.corpus.images],
+            },
+        )
+
+
+def _name(corpus: CaptionCorpus, encoder: ImageEncoder) -> str:
+    photos = [[image.path.name, image.path.stat().st_size] for image in corpus.images]
+    told = [
+        _VERSION,
+        corpus.fingerprint,
+        photos,
+        encoder.fingerprint,
+        asdict(encoder.preprocessing),
+    ]
+    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+    return f"{corpus.name}-{encoder.fingerprint.split('/')[0]}-{digest}"
+
+
+def _digest(*arrays: Any) -> str:
+    joined = hashlib.sha256()
+    for array in arrays:
+        joined.update(np.ascontiguousarray(array).tobytes())
+    return joined.hexdigest()[:16]
+
+
+def _replace(path: Path, told: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(told))
+    temporary.replace(path)
+
+
+class _Photos(Dataset[Tensor]):
+    def __init__(self, paths: list[Path], preprocessing: Preprocessing) -> None:
+        self.paths = paths
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor | str:  # type: ignore[override]
+        try:
+            return read_pixels(self.paths[index], self.preprocessing)
+        except DataError as error:
+            return str(error)  # a worker would wrap it in its own traceback
+
+
+def _collate(photos: list[Tensor | str]) -> Tensor | str:
+    unreadable = [photo for photo in photos if isinstance(photo, str)]
+    if unreadable:
+        return unreadable[0]
+    return torch.stack([photo for photo in photos if isinstance(photo, Tensor)])
+
+
+def _pixel_batches(
+    paths: list[Path], preprocessing: Preprocessing, batch_size: int, num_workers: int
+) -> Iterator[Tensor]:
+    """Decoded photos in order, uint8 (B, 3, S, S), made ahead of their use."""
+    loader: Any = DataLoader(
+        _Photos(paths, preprocessing),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=_collate,
+    )
+    for batch in loader:
+        if isinstance(batch, str):
+            raise DataError(batch)
+        yield batch

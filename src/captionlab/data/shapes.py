@@ -1,0 +1,248 @@
+"""The embedded data set: drawn scenes with captions, in the layout of the original Flickr8k.
+
+Each scene has one to three objects, each with a shape, a colour and a size, on a coloured
+background, and where two stand beside or above each other a caption may say so. Five captions
+from a small grammar describe it, with synonyms, in varied order and leaving things out, as people
+do. Nothing about a scene can be told without looking: all choices are uniform.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from PIL import Image, ImageDraw
+
+_VERSION = 1  # of scenes and grammar: a change makes another data set
+_SHAPES = {
+    "circle": ("circle", "disc"),
+    "square": ("square", "box"),
+    "triangle": ("triangle",),
+    "star": ("star",),
+    "cross": ("cross", "plus"),
+}
+_COLOURS = {
+    "red": (214, 39, 40),
+    "green": (44, 160, 44),
+    "blue": (31, 90, 200),
+    "yellow": (250, 210, 50),
+    "purple": (148, 70, 189),
+    "orange": (255, 127, 14),
+}
+_BACKGROUNDS = {
+    "white": (245, 245, 245),
+    "black": (25, 25, 25),
+    "grey": (140, 140, 140),
+    "pink": (250, 190, 205),
+}
+_SIZES = {"small": ("small", "little"), "large": ("large", "big")}
+_RADII = {"small": 0.13, "large": 0.22}  # of the side of the scene
+_RELATIONS = {
+    "left": ("to the left of", "left of"),
+    "right": ("to the right of", "right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under"),
+}
+_SUPERSAMPLING = 4
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object; centre and radius in units of the side of the scene."""
+
+    shape: str
+    colour: str
+    size: str
+    x: float
+    y: float
+
+    @property
+    def radius(self) -> float:
+        return _RADII[self.size]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is drawn."""
+
+    background: str
+    objects: tuple[SceneObject, ...]
+
+
+def generate_shapes(
+    root: Path, num_train: int, num_val: int, num_test: int, image_size: int, seed: int
+) -> None:
+    """Make the data set in `root`, unless it is there.
+
+    It is made beside `root` and renamed when whole; several processes make it once. A folder made
+    with other arguments is made anew.
+
+    Args:
+        root: gets `images/`, `text/` as in the original Flickr8k, and `scenes.jsonl`.
+        num_train: photos in the training list.
+        num_val: photos in the development list.
+        num_test: photos in the test list.
+        image_size: side of a photo, in pixels.
+        seed: equal seeds give equal files.
+    """
+    made_of = {
+        "version": _VERSION,
+        "num_train": num_train,
+        "num_val": num_val,
+        "num_test": num_test,
+        "image_size": image_size,
+        "seed": seed,
+    }
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(root.parent / f".{root.name}.lock"):
+        manifest = root / "generator.json"
+        if manifest.exists() and json.loads(manifest.read_text()) == made_of:
+            return
+        temporary = root.parent / f".{root.name}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        _write(temporary, num_train, num_val, num_test, image_size, seed)
+        (temporary / manifest.name).write_text(json.dumps(made_of))
+        if manifest.exists():  # ours, of other arguments; never somebody's own folder
+            shutil.rmtree(root)
+        temporary.rename(root)
+
+
+def _write(
+    root: Path, num_train: int, num_val: int, num_test: int, image_size: int, seed: int
+) -> None:
+    images, text = root / "images", root / "text"
+    images.mkdir(parents=True)
+    text.mkdir()
+    lists = {"train": num_train, "dev": num_val, "test": num_test}
+    tokens, scenes = [], []
+    for split, number in lists.items():
+        names = [f"{split}_{i:05d}.jpg" for i in range(number)]
+        for name in names:
+            rng = random.Random(f"{seed} {name}")
+            scene = _draw_scene(rng)
+            _render(scene, image_size).save(images / name, quality=95, subsampling=0)
+            tokens += [f"{name}#{i}\t{caption}" for i, caption in enumerate(_describe(scene, rng))]
+            scenes.append(json.dumps({"image": name, **asdict(scene)}))
+        (text / f"Flickr_8k.{split}Images.txt").write_text("\n".join(names) + "\n")
+    (text / "Flickr8k.token.txt").write_text("\n".join(tokens) + "\n")
+    (root / "scenes.jsonl").write_text("\n".join(scenes) + "\n")
+
+
+def _draw_scene(rng: random.Random) -> Scene:
+    number = rng.choice((1, 2, 2, 3))
+    colours = rng.sample(sorted(_COLOURS), number)
+    centres: list[tuple[float, float]] = []
+    while len(centres) < number:  # apart, and each pair clearly beside or above each other
+        centre = (rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8))
+        if all(_clearly_apart(centre, other) for other in centres):
+            centres.append(centre)
+        elif rng.random() < 0.02:
+            centres.clear()
+    objects = tuple(
+        SceneObject(rng.choice(sorted(_SHAPES)), colour, rng.choice(sorted(_SIZES)), *centre)
+        for colour, centre in zip(colours, centres, strict=True)
+    )
+    return Scene(rng.choice(sorted(_BACKGROUNDS)), objects)
+
+
+def _clearly_apart(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    across, down = abs(a[0] - b[0]), abs(a[1] - b[1])
+    return math.hypot(across, down) > 2.1 * _RADII["large"] and abs(across - down) > 0.1
+
+
+def _describe(scene: Scene, rng: random.Random) -> list[str]:
+    """Five captions."""
+    return [_caption(scene, rng) for _ in range(5)]
+
+
+def _caption(scene: Scene, rng: random.Random) -> str:
+    told = list(scene.objects)
+    rng.shuffle(told)
+    with_size = rng.random() < 0.7
+    names = [_name(each, with_size, rng) for each in told]
+    if len(names) > 1 and rng.random() < 0.7:
+        relation = rng.choice(_RELATIONS[_relation(told[0], told[1])])
+        body = f"{names[0]} {relation} {names[1]}"
+        if len(names) == 3:
+            body += f" {rng.choice(('and', 'with'))} {names[2]}"
+    else:
+        body = ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
+    if rng.random() < 0.6:
+        body += rng.choice((" on a {} background", " on {}", " against {}")).format(
+            scene.background
+        )
+    opening = rng.choice(("", "", "", "there is ", "a picture of "))
+    sentence = opening + body
+    return sentence[0].upper() + sentence[1:] + " ."
+
+
+def _name(each: SceneObject, with_size: bool, rng: random.Random) -> str:
+    words = [rng.choice(_SIZES[each.size])] if with_size else []
+    words += [each.colour, rng.choice(_SHAPES[each.shape])]
+    return f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
+
+
+def _relation(a: SceneObject, b: SceneObject) -> str:
+    if abs(a.x - b.x) > abs(a.y - b.y):
+        return "left" if a.x < b.x else "right"
+    return "above" if a.y < b.y else "below"
+
+
+def _render(scene: Scene, image_size: int) -> Image.Image:
+    side = image_size * _SUPERSAMPLING
+    image = Image.new("RGB", (side, side), _BACKGROUNDS[scene.background])
+    draw = ImageDraw.Draw(image)
+    for each in scene.objects:
+        draw_shape = _DRAW[each.shape]
+        draw_shape(draw, each.x * side, each.y * side, each.radius * side, _COLOURS[each.colour])
+    return image.resize((image_size, image_size), Image.Resampling.LANCZOS)
+
+
+_Colour = tuple[int, int, int]
+_Draw = Callable[[ImageDraw.ImageDraw, float, float, float, _Colour], None]
+
+
+def _circle(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, colour: _Colour) -> None:
+    draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+
+
+def _square(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, colour: _Colour) -> None:
+    half = 0.87 * r
+    draw.rectangle((x - half, y - half, x + half, y + half), fill=colour)
+
+
+def _triangle(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, colour: _Colour) -> None:
+    draw.polygon(_around(x, y, [1.15 * r] * 3), fill=colour)
+
+
+def _star(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, colour: _Colour) -> None:
+    draw.polygon(_around(x, y, [1.15 * r, 0.48 * r] * 5), fill=colour)
+
+
+def _cross(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, colour: _Colour) -> None:
+    arm = 0.34 * r
+    draw.rectangle((x - r, y - arm, x + r, y + arm), fill=colour)
+    draw.rectangle((x - arm, y - r, x + arm, y + r), fill=colour)
+
+
+def _around(x: float, y: float, radii: list[float]) -> list[tuple[float, float]]:
+    """Corners at equal angles, the first at the top."""
+    angles = [2 * math.pi * i / len(radii) - math.pi / 2 for i in range(len(radii))]
+    return [
+        (x + r * math.cos(a), y + r * math.sin(a)) for r, a in zip(radii, angles, strict=True)
+    ]
+
+
+_DRAW: dict[str, _Draw] = {
+    "circle": _circle,
+    "square": _square,
+    "triangle": _triangle,
+    "star": _star,
+    "cross": _cross,
+}

@@ -1,0 +1,43 @@
+"""A photo's file in, an encoder's input out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from captionlab.errors import DataError
+from captionlab.types import Preprocessing
+
+
+def read_pixels(path: Path, preprocessing: Preprocessing) -> Tensor:
+    """Decode, turn upright, make RGB, resize the shorter side and crop the centre.
+
+    Returns:
+        uint8 (3, S, S). A photo that already has the size is not resampled.
+
+    Raises:
+        DataError: if the file cannot be decoded; it names the file.
+    """
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"photo {path} cannot be read: {error}") from error
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    if min(pixels.shape[1:]) != preprocessing.resize_size:
+        mode = InterpolationMode(preprocessing.interpolation)
+        pixels = functional.resize(pixels, [preprocessing.resize_size], mode, antialias=True)
+    return functional.center_crop(pixels, [preprocessing.image_size])
+
+
+def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """From uint8 (B, 3, S, S) to float32, less the mean and over the deviation per channel."""
+    mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=pixels.device).view(3, 1, 1)
+    return (pixels.float() / 255 - mean) / std

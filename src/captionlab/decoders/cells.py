@@ -1,0 +1,144 @@
+"""Recurrent layers that run a whole sequence fused, or one step, with the same weights."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from captionlab.decoders.step_linear import step_linear
+from captionlab.errors import ConfigError
+
+_MODULES = {"lstm": nn.LSTM, "gru": nn.GRU}
+_NUM_STATES = {"lstm": 2, "gru": 1}
+
+
+class StateShape(NamedTuple):
+    """Of the state of recurrent layers for one row: `num_states` tensors (L, H)."""
+
+    num_states: int
+    num_layers: int
+    hidden_dim: int
+
+    @classmethod
+    def of(cls, cell: str, num_layers: int, hidden_dim: int) -> StateShape:
+        """The shape for a kind of cell.
+
+        Raises:
+            ConfigError: if the cell is unknown.
+        """
+        if cell not in _NUM_STATES:
+            raise ConfigError(f"decoder.cell {cell!r} is unknown; known: {', '.join(_NUM_STATES)}.")
+        return cls(_NUM_STATES[cell], num_layers, hidden_dim)
+
+
+class RecurrentLayers(nn.Module):
+    """A stack of LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014) layers.
+
+    The state is a tuple of tensors (L, R, H): hidden, and for an LSTM the cell.
+
+    Args:
+        cell: `lstm` or `gru`.
+        input_dim: size of one input vector, I.
+        context_dim: size of a further input that each step may bring, known only from the state
+            before it; 0 for none.
+        hidden_dim: size of each layer's state, H.
+        num_layers: L; the hidden vector of one is the input of the next.
+        dropout: probability, between layers.
+
+    Raises:
+        ConfigError: if the cell is unknown.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_dim: int,
+        context_dim: int,
+        hidden_dim: int,
+        num_layers: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.state_shape = StateShape.of(cell, num_layers, hidden_dim)
+        self.dropout = dropout
+        self.layers = _MODULES[cell](
+            input_dim,
+            hidden_dim,
+            num_layers,
+            batch_first=True,
+            dropout=dropout if num_layers > 1 else 0.0,
+        )
+        num_gates = self.layers.weight_ih_l0.shape[0]
+        self.context = nn.Linear(context_dim, num_gates, bias=False)
+        nn.init.uniform_(self.context.weight, -(hidden_dim**-0.5), hidden_dim**-0.5)  # as the rest
+        self._advance = _lstm_step if cell == "lstm" else _gru_step
+        if cell == "lstm":
+            for name, bias in self.layers.named_parameters():
+                if "bias_ih" in name:  # remember by default: Jozefowicz et al. 2015, sec. 2.2
+                    nn.init.ones_(bias.data[hidden_dim : 2 * hidden_dim])
+
+    def zero_state(self, like: Tensor) -> tuple[Tensor, ...]:
+        """All zero, for R rows: `like` is any tensor (R, ...) of the right device and dtype."""
+        num_states, num_layers, hidden_dim = self.state_shape
+        return (like.new_zeros(num_layers, like.shape[0], hidden_dim),) * num_states
+
+    def sequence(
+        self, inputs: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run (R, T, I) through the fused kernel; gives (R, T, H) and the last state."""
+        outputs, last = self.layers(inputs, state if len(state) > 1 else state[0])
+        return outputs, last if len(state) > 1 else (last,)
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """The first layer's gates so far as they come from its inputs, (..., I) to (..., gates).
+
+        All time steps may be given at once.
+        """
+        return functional.linear(inputs, self.layers.weight_ih_l0, self.layers.bias_ih_l0)
+
+    def step(
+        self, gates: Tensor, context: Tensor | None, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Advance R rows by one time step.
+
+        Args:
+            gates: (R, gates), from `project`.
+            context: (R, `context_dim`); None if that is 0.
+            state: each (L, R, H); not modified.
+
+        Returns:
+            The new state; its first tensor's last layer is the output.
+        """
+        if context is not None:
+            gates = gates + step_linear(context, self.context.weight)
+        made: list[tuple[Tensor, ...]] = []
+        for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.layers.all_weights):
+            if layer:
+                below = functional.dropout(made[-1][0], self.dropout, self.training)
+                gates = step_linear(below, weight_ih, bias_ih)
+            before = tuple(part[layer] for part in state)
+            made.append(self._advance(gates, step_linear(before[0], weight_hh, bias_hh), before))
+        return tuple(torch.stack(part) for part in zip(*made, strict=True))
+
+
+def _lstm_step(
+    from_input: Tensor, from_hidden: Tensor, state: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """As torch.nn.LSTM: gates in the order input, forget, candidate, output."""
+    i, f, g, o = (from_input + from_hidden).chunk(4, dim=-1)
+    cell = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(cell), cell
+
+
+def _gru_step(
+    from_input: Tensor, from_hidden: Tensor, state: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """As torch.nn.GRU: gates in the order reset, update, new."""
+    input_r, input_z, input_n = from_input.chunk(3, dim=-1)
+    hidden_r, hidden_z, hidden_n = from_hidden.chunk(3, dim=-1)
+    update = torch.sigmoid(input_z + hidden_z)
+    new = torch.tanh(input_n + torch.sigmoid(input_r + hidden_r) * hidden_n)
+    return (new + update * (state[0] - new),)

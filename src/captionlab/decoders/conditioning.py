@@ -1,0 +1,104 @@
+"""How the image enters a recurrent decoder, in the terms of Tanti et al. 2018."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from captionlab.decoders.cells import StateShape
+from captionlab.types import FeatureShape, ImageFeatures
+
+
+class Conditioning(nn.Module):
+    """Five hooks, each of which may be the identity, and what they share per image.
+
+    Whatever does not depend on the words is made once per image, by `prepare`.
+
+    Args:
+        feature_shape: what the encoder makes of an image.
+        embedding_dim: size of a word vector, E.
+        state_shape: of the decoder's recurrent layers.
+
+    Attributes:
+        input_dim: size of what `step_input` gives the cell.
+        context_dim: size of what `attend` gives the cell; 0 if it gives nothing, and then teacher
+            forcing need not go step by step.
+        output_dim: size of what `output` gives the vocabulary layer.
+    """
+
+    def __init__(
+        self, feature_shape: FeatureShape, embedding_dim: int, state_shape: StateShape
+    ) -> None:
+        super().__init__()
+        self.input_dim = embedding_dim
+        self.context_dim = 0
+        self.output_dim = state_shape.hidden_dim
+
+    def prepare(self, features: ImageFeatures) -> tuple[Tensor, ...]:
+        """What the other hooks need of each image, each (B, ...)."""
+        raise NotImplementedError
+
+    def initial_state(self, image: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """The state before the first input, each (L, B, H); None for zeros."""
+        return None
+
+    def prefix(self, image: tuple[Tensor, ...]) -> Tensor | None:
+        """Vectors to read before the start token, as if words, (B, n, E); None for none."""
+        return None
+
+    def step_input(self, words: Tensor, image: tuple[Tensor, ...]) -> Tensor:
+        """What the cell reads with words: from (B, K, E), in any order, to (B, K, input_dim)."""
+        return words
+
+    def attend(self, hidden: Tensor, image: tuple[Tensor, ...]) -> Tensor | None:
+        """What the cell reads besides, given where it stands.
+
+        Args:
+            hidden: the top layer's (B, K, H) before this step, K captions of each image.
+            image: from `prepare`.
+
+        Returns:
+            (B, K, context_dim); None if that is 0.
+        """
+        return None
+
+    def output(self, hidden: Tensor, image: tuple[Tensor, ...]) -> Tensor:
+        """What the vocabulary layer reads: from (B, K, H) to (B, K, output_dim)."""
+        return hidden
+
+
+class PreInjectConditioning(Conditioning):
+    """The image is the first word: Vinyals et al. 2015, eq. 10; pre-inject in Tanti et al. 2018.
+
+    The pooled vector, batch-normalised, is mapped to the size of a word.
+    """
+
+    def __init__(
+        self, feature_shape: FeatureShape, embedding_dim: int, state_shape: StateShape
+    ) -> None:
+        super().__init__(feature_shape, embedding_dim, state_shape)
+        self.project = nn.Sequential(
+            nn.BatchNorm1d(feature_shape.pooled_dim, affine=False),
+            nn.Linear(feature_shape.pooled_dim, embedding_dim),
+        )
+
+    def prepare(self, features: ImageFeatures) -> tuple[Tensor, ...]:
+        return (self.project(features.pooled),)
+
+    def prefix(self, image: tuple[Tensor, ...]) -> Tensor | None:
+        return image[0].unsqueeze(1)
+
+
+def standardise(channels: int) -> nn.Module:
+    """Bring each channel of (..., C) to mean 0 and variance 1 over images and positions."""
+    return _OverChannels(nn.BatchNorm1d(channels, affine=False))
+
+
+class _OverChannels(nn.Module):
+    def __init__(self, norm: nn.BatchNorm1d) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, grid: Tensor) -> Tensor:
+        flat: Tensor = self.norm(torch.flatten(grid, 0, -2))
+        return flat.view_as(grid)

@@ -1,0 +1,177 @@
+"""A caption decoder of recurrent layers, conditioned on the image in any of the known ways."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from captionlab.decoders.cells import RecurrentLayers
+from captionlab.decoders.conditioning import Conditioning
+from captionlab.decoders.protocol import Decoder, DecoderState, TeacherForced
+from captionlab.decoders.step_linear import one_gradient_per_weight
+from captionlab.types import PAD_ID, ImageFeatures
+
+
+class RecurrentDecoder(Decoder):
+    """Words -> embedding -> recurrent layers -> vocabulary, the image entering by `conditioning`.
+
+    Args:
+        cell: `lstm` or `gru`.
+        embedding_dim: size of a word vector, E.
+        hidden_dim: size of each layer's state, H.
+        num_layers: recurrent layers, L.
+        dropout: probability, on word vectors, between layers and before the vocabulary layer.
+        conditioning: how the image enters, made for the same sizes.
+        vocabulary_size: V.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        embedding_dim: int,
+        hidden_dim: int,
+        num_layers: int,
+        dropout: float,
+        conditioning: Conditioning,
+        vocabulary_size: int,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, embedding_dim, padding_idx=PAD_ID)
+        self.recurrent = RecurrentLayers(
+            cell,
+            conditioning.input_dim,
+            conditioning.context_dim,
+            hidden_dim,
+            num_layers,
+            dropout,
+        )
+        self.vocabulary = nn.Linear(conditioning.output_dim, vocabulary_size)
+        self.conditioning = conditioning
+        self.dropout = nn.Dropout(dropout)
+        nn.init.uniform_(self.embedding.weight.data[PAD_ID + 1 :], -0.1, 0.1)
+
+    def forward(self, features: ImageFeatures, tokens: Tensor) -> TeacherForced:
+        lengths = (tokens[:, :, 1:] != PAD_ID).sum(-1)  # (B, N) tokens to predict
+        run = self._run_steps if self.conditioning.context_dim else self._run_fused
+        return run(features, tokens, lengths)
+
+    def _run_fused(
+        self, features: ImageFeatures, tokens: Tensor, lengths: Tensor
+    ) -> TeacherForced:
+        num_images, num_captions, num_tokens = tokens.shape
+        image = self.conditioning.prepare(features)
+        words = self._embed(tokens[:, :, :-1])  # (B, N, T-1, E)
+        inputs = self.conditioning.step_input(words.flatten(1, 2), image)
+        inputs = inputs.view(num_images * num_captions, num_tokens - 1, -1)
+        state = self._first_state(image)
+        state = tuple(part.repeat_interleave(num_captions, dim=1) for part in state)
+        outputs, _ = self.recurrent.sequence(inputs, state)  # (B*N, T-1, H)
+        outputs = self.conditioning.output(outputs.reshape(num_images, -1, outputs.shape[-1]), image)
+        position = torch.arange(num_tokens - 1, device=tokens.device)
+        is_word = position < lengths.unsqueeze(-1)  # (B, N, T-1)
+        logits = self.vocabulary(self.dropout(outputs[is_word.flatten(1)]))
+        return TeacherForced(logits, tokens[:, :, 1:][is_word])
+
+    def _run_steps(
+        self, features: ImageFeatures, tokens: Tensor, lengths: Tensor
+    ) -> TeacherForced:
+        # Longest first, both captions of an image and images: what is still being written at step
+        # t is then a rectangle (B_t, N_t), and nothing is computed for captions that have ended.
+        by_caption = lengths.argsort(dim=1, descending=True, stable=True)
+        lengths = lengths.gather(1, by_caption)
+        by_image = lengths[:, 0].argsort(descending=True, stable=True)
+        lengths = lengths[by_image]
+        tokens = tokens.gather(1, by_caption.unsqueeze(-1).expand_as(tokens))[by_image]
+        on_cpu = lengths.cpu()
+        shapes = [
+            (int((on_cpu[:, 0] > t).sum()), int((on_cpu > t).sum(1).max()))
+            for t in range(int(on_cpu.max()))
+        ]
+        sizes = [rows * columns for rows, columns in shapes]
+
+        def pack(values: Tensor, shift: int = 0) -> Tensor:
+            """(B, N, T, ...) to the rectangles of all steps, one after another."""
+            parts = [values[:r, :c, t + shift].flatten(0, 1) for t, (r, c) in enumerate(shapes)]
+            return torch.cat(parts)
+
+        image = self.conditioning.prepare(features.select(by_image))
+        words = self._embed(pack(tokens)).split(sizes)
+        inputs = [
+            self.conditioning.step_input(words[t].unflatten(0, shape), _first(image, shape[0]))
+            for t, shape in enumerate(shapes)
+        ]
+        gates = self.recurrent.project(torch.cat([part.flatten(0, 1) for part in inputs]))
+
+        num_captions = tokens.shape[1]
+        state = tuple(
+            part.unsqueeze(2).expand(-1, -1, num_captions, -1) for part in self._first_state(image)
+        )  # (L, B, N, H)
+        outputs = []
+        with one_gradient_per_weight():
+            for (rows, columns), part in zip(shapes, gates.split(sizes), strict=True):
+                image = _first(image, rows)
+                state = tuple(values[:, :rows, :columns] for values in state)
+                flat = self._advance(part.unflatten(0, (rows, columns)), image, state)
+                state = tuple(values.unflatten(1, (rows, columns)) for values in flat)
+                outputs.append(self.conditioning.output(state[0][-1], image).flatten(0, 1))
+        targets = pack(tokens, shift=1)
+        is_word = targets != PAD_ID  # the corners of the rectangles
+        logits = self.vocabulary(self.dropout(torch.cat(outputs)[is_word]))
+        return TeacherForced(logits, targets[is_word])
+
+    def start(self, features: ImageFeatures) -> DecoderState:
+        image = self.conditioning.prepare(features)
+        return DecoderState(image, self._first_state(image))
+
+    def step(self, token_R: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        grouped = (state.image[0].shape[0], -1)  # (B, K)
+        words = self._embed(token_R).unflatten(0, grouped)
+        gates = self.recurrent.project(self.conditioning.step_input(words, state.image))
+        before = tuple(part.unflatten(1, grouped) for part in state.recurrent)
+        recurrent = self._advance(gates, state.image, before)
+        hidden = recurrent[0][-1].unflatten(0, grouped)
+        output = self.conditioning.output(hidden, state.image).flatten(0, 1)
+        logits = self.vocabulary(self.dropout(output))
+        return logits.float().log_softmax(-1), replace(state, recurrent=recurrent)
+
+    def select(
+        self, state: DecoderState, rows: Tensor, images: Tensor | None = None
+    ) -> DecoderState:
+        kept = state.image if images is None else tuple(part[images] for part in state.image)
+        return DecoderState(kept, tuple(part[:, rows] for part in state.recurrent))
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        words: Tensor = self.dropout(self.embedding(tokens))
+        return words
+
+    def _advance(
+        self, gates: Tensor, image: tuple[Tensor, ...], state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """One step of K captions of each image: gates (B, K, gates), state each (L, B, K, H).
+
+        Returns:
+            The new state, each (L, B*K, H).
+        """
+        context = self.conditioning.attend(state[0][-1], image)
+        return self.recurrent.step(
+            gates.flatten(0, 1),
+            None if context is None else context.flatten(0, 1),
+            tuple(part.flatten(1, 2) for part in state),
+        )
+
+    def _first_state(self, image: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The state before the start token, each (L, B, H)."""
+        state = self.conditioning.initial_state(image)
+        if state is None:
+            state = self.recurrent.zero_state(image[0])
+        prefix = self.conditioning.prefix(image)
+        return state if prefix is None else self.recurrent.sequence(prefix, state)[1]
+
+
+def _first(image: tuple[Tensor, ...], num_images: int) -> tuple[Tensor, ...]:
+    """The first images; the same tensors where that is all, which spares autograd a copy."""
+    if image[0].shape[0] == num_images:
+        return image
+    return tuple(part[:num_images] for part in image)

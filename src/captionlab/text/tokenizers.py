@@ -1,0 +1,65 @@
+"""How a caption becomes words."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+# The tokens that the official evaluation drops. Its bracket names are in upper case and never
+# match, tokens being lower-cased: brackets stay in the text as -lrb- and -rrb-.
+PUNCTUATION = frozenset(
+    ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-"]
+    + [".", "?", "!", ",", ":", "-", "--", "...", ";"]
+)
+
+_TOKEN = re.compile(
+    r"""
+    https?://\S+ | www\.\S+                      # addresses
+  | </?[a-z!][^>]*>                              # markup
+  | (?:[a-z]\.){2,}                              # u.s.
+  | (?:mr|mrs|ms|dr|st|jr|sr|vs|etc|no|mt|ft)\.(?=\s+\S)
+  | \d+[ \u00a0]\d+/\d+                          # 22 3/4
+  | \d+(?:[.,:/-]\d+)*(?:st|nd|rd|th)?(?!\w|-[a-z])  # 1,000  2nd
+  | n't\b | '(?:s|m|d|re|ve|ll)\b                # what contractions leave
+  | [^\W_]+?(?=n't\b)                            # do in don't
+  | [^\W_]+(?:[-&/][^\W_]+|'(?!(?:s|m|d|re|ve|ll)\b)[^\W_]+)*
+  | \.{2,} | --+ | !+ | \?+ | ''
+  | \S
+    """,
+    re.VERBOSE,
+)
+_SPLIT = {
+    "cannot": ("can", "not"),
+    "gonna": ("gon", "na"),
+    "gotta": ("got", "ta"),
+    "wanna": ("wan", "na"),
+    "gimme": ("gim", "me"),
+    "lemme": ("lem", "me"),
+}
+_BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
+_DROPPED = PUNCTUATION | {'"', "\u201c", "\u201d", "\u2018", "\u2019"}
+
+
+class Tokenizer(Protocol):
+    """Splits a caption into words."""
+
+    def __call__(self, caption: str) -> list[str]: ...
+
+
+class PTBTokenizer:
+    """Penn Treebank words, lower-cased, punctuation dropped, as the official evaluation has them.
+
+    Source: the rules of Stanford's PTBTokenizer 3.4.1 (`-lowerCase`) as far as captions need them,
+    and pycocoevalcap's list of punctuation.
+
+    Example:
+        >>> PTBTokenizer()("The dog's owner can't see 2 T-shirts (red).")
+        ['the', 'dog', "'s", 'owner', 'ca', "n't", 'see', '2', 't-shirts', '-lrb-', 'red', '-rrb-']
+    """
+
+    def __call__(self, caption: str) -> list[str]:
+        words: list[str] = []
+        for token in _TOKEN.findall(caption.lower().replace("\u2019", "'")):
+            if token not in _DROPPED:
+                words += _SPLIT.get(token) or (_BRACKETS.get(token, token),)
+        return words

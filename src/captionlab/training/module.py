@@ -1,0 +1,144 @@
+"""The one LightningModule: trains a decoder, validates and tests it by decoding."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from captionlab.decoders import Decoder
+from captionlab.metrics import CaptionMetrics
+from captionlab.objectives import Objective
+from captionlab.search import Search
+from captionlab.text import Vocabulary
+from captionlab.training.seeding import derive_seed
+from captionlab.types import CaptionBatch, Hypothesis, ImageFeatures
+
+
+class CaptioningModule(pl.LightningModule):
+    """Trains a decoder on features of a frozen encoder.
+
+    Every epoch draws its random numbers from a seed of its own, so that a run resumed at an epoch
+    goes on as if it had never stopped.
+
+    Args:
+        decoder: what is trained.
+        objective: what it minimises.
+        validation_search: writes the captions that validation scores.
+        test_search: writes the captions that the run is judged by.
+        optimizer: makes the optimizer from parameters.
+        schedule: makes the learning rate schedule from the optimizer and the number of steps.
+        vocabulary: turns ids into words.
+        validation_metrics: scores validation captions, holding their references.
+        seed: of everything drawn while training.
+        identity: plain values that tell where the checkpoint comes from; saved inside it.
+
+    Attributes:
+        train_seconds: spent in training epochs, validation included, over all attempts.
+        hypotheses: of the last test, by image id.
+    """
+
+    def __init__(
+        self,
+        *,
+        decoder: Decoder,
+        objective: Objective,
+        validation_search: Search,
+        test_search: Search,
+        optimizer: Callable[[Iterable[torch.nn.Parameter]], Optimizer],
+        schedule: Callable[[Optimizer, int], LRScheduler],
+        vocabulary: Vocabulary,
+        validation_metrics: CaptionMetrics,
+        seed: int,
+        identity: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.objective = objective
+        self.validation_search = validation_search
+        self.test_search = test_search
+        self.make_optimizer = optimizer
+        self.make_schedule = schedule
+        self.vocabulary = vocabulary
+        self.validation_metrics = validation_metrics
+        self.seed = seed
+        self.identity = identity
+        self.train_seconds = 0.0
+        self.hypotheses: dict[str, Hypothesis] = {}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.make_optimizer(self.decoder.parameters())
+        schedule = self.make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_train_epoch_start(self) -> None:
+        rank_seed = derive_seed(self.seed, "epoch", self.current_epoch, self.global_rank)
+        torch.manual_seed(rank_seed)
+        self._epoch_began = time.perf_counter()
+
+    def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
+        loss, extra = self.objective(self.decoder, _in_float32(batch))
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch))
+        self.log_dict({f"train/{name}": value for name, value in extra.items()}, batch_size=len(batch))
+        return loss
+
+    def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
+        batch = _in_float32(batch)
+        loss, _ = self.objective(self.decoder, batch)
+        self.log("val/loss", loss, batch_size=len(batch), sync_dist=True)
+        captions = self._write(self.validation_search, batch).values()
+        self.validation_metrics.update(
+            batch.image_ids, [self.vocabulary.decode(found.tokens) for found in captions]
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        scores = self.validation_metrics.compute()
+        self.validation_metrics.reset()
+        self.log_dict({f"val/{name}": value for name, value in scores.corpus.items()})
+
+    def on_train_epoch_end(self) -> None:
+        # Before the checkpoint callbacks: what they save has this epoch's time in it.
+        self.train_seconds += time.perf_counter() - self._epoch_began
+
+    def on_test_epoch_start(self) -> None:
+        self.hypotheses = {}
+
+    def test_step(self, batch: CaptionBatch, batch_idx: int) -> None:
+        self.hypotheses.update(self._write(self.test_search, _in_float32(batch)))
+
+    def on_test_epoch_end(self) -> None:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, self.hypotheses)
+            self.hypotheses = {image: found for part in parts for image, found in part.items()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["captionlab"] = {
+            **self.identity,
+            "vocabulary": self.vocabulary.to_list(),
+            "train_seconds": self.train_seconds,
+            "finished": self.trainer.should_stop
+            or self.current_epoch + 1 == self.trainer.max_epochs,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.train_seconds = checkpoint["captionlab"]["train_seconds"]
+
+    def _write(self, search: Search, batch: CaptionBatch) -> dict[str, Hypothesis]:
+        found = search(self.decoder, batch.features)
+        return dict(zip(batch.image_ids, found, strict=True))
+
+
+def _in_float32(batch: CaptionBatch) -> CaptionBatch:
+    features = ImageFeatures(batch.features.grid.float(), batch.features.pooled.float())
+    return CaptionBatch(batch.image_ids, features, batch.tokens)

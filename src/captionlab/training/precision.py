@@ -1,0 +1,39 @@
+"""Which number format makes this machine fast."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import torch
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+def resolve_precision(precision: str, device: torch.device) -> Precision:
+    """What `auto` means here; any other choice stays.
+
+    `auto` is bf16 where matrix units compute it natively (NVIDIA from Ampere on, Intel with AMX),
+    fp16 on older GPUs, and fp32 elsewhere, where bf16 is emulated and slower.
+    """
+    if precision != "auto":
+        return cast(Precision, precision)
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device)[0] >= 8
+        return "bf16-mixed" if native else "16-mixed"
+    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+        return "bf16-mixed"
+    return "32-true"
+
+
+def autocast_dtype(precision: Precision) -> torch.dtype | None:
+    """The dtype to run a frozen encoder in, None for fp32."""
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+
+
+def find_device(accelerator: str) -> torch.device:
+    """The device on which `accelerator` (Lightning's word) would put its first process."""
+    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    if accelerator in ("gpu", "mps", "auto") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")

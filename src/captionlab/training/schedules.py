@@ -1,0 +1,38 @@
+"""Learning rate schedules, per optimizer step."""
+
+from __future__ import annotations
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+class ConstantSchedule:
+    """The optimizer's own learning rate throughout."""
+
+    def __call__(self, optimizer: Optimizer, num_steps: int) -> LambdaLR:
+        return LambdaLR(optimizer, lambda step: 1.0)
+
+
+class CosineSchedule:
+    """A linear warm-up, then half a cosine down to zero: Loshchilov & Hutter 2017, eq. 5.
+
+    Args:
+        warmup_share: share of all steps spent warming up, in [0, 1).
+    """
+
+    def __init__(self, warmup_share: float) -> None:
+        if not 0 <= warmup_share < 1:
+            raise ValueError(f"schedule.warmup_share must be in [0, 1), found {warmup_share}.")
+        self.warmup_share = warmup_share
+
+    def __call__(self, optimizer: Optimizer, num_steps: int) -> LambdaLR:
+        warmup = round(self.warmup_share * num_steps)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / (warmup + 1)
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup)))
+
+        return LambdaLR(optimizer, factor)
