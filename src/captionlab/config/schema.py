@@ -19,6 +19,7 @@ class Suggested:
     encoder_image_size: int | None = None
     max_epochs: int = MISSING
     hidden_dim: int = MISSING
+    attention_dim: int = MISSING
     dropout: float = MISSING
     lr: float = MISSING
 

@@ -167,25 +167,28 @@ def _caption(scene: Scene, rng: random.Random) -> str:
     with_size = rng.random() < 0.7
     names = [_name(each, with_size, rng) for each in told]
     if len(names) > 1 and rng.random() < 0.7:
-        relation = rng.choice(_RELATIONS[_relation(told[0], told[1])])
+        relation = _say(_RELATIONS[_relation(told[0], told[1])], rng)
         body = f"{names[0]} {relation} {names[1]}"
         if len(names) == 3:
             body += f" {rng.choice(('and', 'with'))} {names[2]}"
     else:
         body = ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
     if rng.random() < 0.6:
-        body += rng.choice((" on a {} background", " on {}", " against {}")).format(
-            scene.background
-        )
-    opening = rng.choice(("", "", "", "there is ", "a picture of "))
+        body += _say((" on a {} background", " on {}", " against {}"), rng).format(scene.background)
+    opening = rng.choice(("", "", "", "there is "))
     sentence = opening + body
     return sentence[0].upper() + sentence[1:] + " ."
 
 
 def _name(each: SceneObject, with_size: bool, rng: random.Random) -> str:
-    words = [rng.choice(_SIZES[each.size])] if with_size else []
-    words += [each.colour, rng.choice(_SHAPES[each.shape])]
+    words = [_say(_SIZES[each.size], rng)] if with_size else []
+    words += [each.colour, _say(_SHAPES[each.shape], rng)]
     return f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
+
+
+def _say(synonyms: tuple[str, ...], rng: random.Random) -> str:
+    """One of them; the first is what most people say."""
+    return synonyms[0] if rng.random() < 0.7 else rng.choice(synonyms[1:] or synonyms)
 
 
 def _relation(a: SceneObject, b: SceneObject) -> str:
