@@ -107,7 +107,9 @@ def build_trainer(
         bar = sys.stderr.isatty()
     if bar:
         configured.append(TQDMProgressBar(leave=False))
-    trainer: pl.Trainer = _partial(config.trainer, leave_out=("precision", "accelerator", "enable_progress_bar"))(
+    trainer: pl.Trainer = _partial(
+        config.trainer, leave_out=("precision", "accelerator", "enable_progress_bar")
+    )(
         accelerator=config.trainer.accelerator,
         precision=machine.precision,
         enable_progress_bar=bar,

@@ -32,7 +32,7 @@ def check(config: DictConfig) -> None:
 
     try:
         OmegaConf.to_container(
-            OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]),
+            OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]),
             resolve=True,
             throw_on_missing=True,
         )

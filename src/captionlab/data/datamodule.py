@@ -117,7 +117,9 @@ class CaptionDataModule(pl.LightningDataModule):
         if cut:
             log.info(
                 "%d of %d training captions are cut to %d words",
-                cut, len(training), self.max_caption_length,
+                cut,
+                len(training),
+                self.max_caption_length,
             )
         self._captions = {
             split: [
@@ -158,6 +160,7 @@ class CaptionDataModule(pl.LightningDataModule):
             device=self.device,
             autocast_dtype=self.autocast_dtype,
         )
+        del self.encoder  # its weights are no more needed
 
     def _loader(self, split: Split, batch_size: int, shuffle: bool) -> DataLoader[CaptionBatch]:
         items = self._captions[split]

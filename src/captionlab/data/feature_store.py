@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _VERSION = 1
 _HALF = np.float16
 _BLOCK = 256  # images between two records of progress
+_SECONDS_BETWEEN_LINES = 30  # in a log file, which has no bar
 _HALF_MAX = float(np.finfo(_HALF).max)
 
 
@@ -40,6 +41,7 @@ class ImageEncoder(Protocol):
     preprocessing: Preprocessing
     feature_shape: FeatureShape
     num_calibration_images: int
+    num_parameters: int
 
     def prepare(self, batches: Iterable[Tensor], device: torch.device) -> None:
         """Load weights; see `captionlab.encoders`."""
@@ -184,9 +186,14 @@ class _Builder:
         paths = [image.path for image in images[done:]]
         batches = _pixel_batches(paths, self.encoder.preprocessing, batch_size, num_workers)
         written = recorded = done
+        told = began
         with tqdm(
-            total=len(images), initial=done, desc="encoding images", unit="image",
-            disable=not sys.stderr.isatty(), leave=False,
+            total=len(images),
+            initial=done,
+            desc="encoding images",
+            unit="image",
+            disable=not sys.stderr.isatty(),
+            leave=False,
         ) as bar:
             for pixels in batches:
                 for name, values in self._encode(pixels).items():
@@ -199,6 +206,9 @@ class _Builder:
                     spent = seconds + time.perf_counter() - began
                     _replace(progress, {"images": written, "seconds": spent})
                     recorded = written
+                    if bar.disable and time.perf_counter() - told > _SECONDS_BETWEEN_LINES:
+                        log.info("encoded %d of %d images", written, len(images))
+                        told = time.perf_counter()
         self._finish(arrays, seconds + time.perf_counter() - began)
         progress.unlink()
 
@@ -206,7 +216,10 @@ class _Builder:
         needed = sum(int(np.prod(shape)) for shape in self.shapes.values()) * _HALF().nbytes
         free = shutil.disk_usage(self.folder.parent).free
         log.info(
-            "encoding %d images, %.2f GB, into %s", len(self.corpus.images), needed / 1e9, self.folder
+            "encoding %d images, %.2f GB, into %s",
+            len(self.corpus.images),
+            needed / 1e9,
+            self.folder,
         )
         if needed > free:
             raise StorageError(
@@ -250,7 +263,6 @@ class _Builder:
     def _finish(self, arrays: dict[str, np.memmap[Any, Any]], seconds: float) -> None:
         num_images = len(self.corpus.images)
         sample = sorted({round(i * (num_images - 1) / 15) for i in range(16)})
-        parameters = getattr(self.encoder, "parameters", list)()
         _replace(
             self.folder / "manifest.json",
             {
@@ -261,7 +273,7 @@ class _Builder:
                 "feature_shape": asdict(self.encoder.feature_shape),
                 "encode_seconds": seconds,
                 "encode_dtype": str(self.autocast_dtype or torch.float32),
-                "encoder_parameters": sum(parameter.numel() for parameter in parameters),
+                "encoder_parameters": self.encoder.num_parameters,
                 "num_bytes": sum(array.nbytes for array in arrays.values()),
                 "sample": {
                     row: _digest(arrays["grid"][row], arrays["pooled"][row]) for row in sample

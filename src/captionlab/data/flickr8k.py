@@ -66,7 +66,7 @@ def read_flickr8k(root: Path, name: str = "flickr8k") -> CaptionCorpus:
 def _find_text(root: Path) -> Path:
     if not root.is_dir():
         raise DataError(
-            f"data.root={root} is not a folder; set data.root to the folder that holds the data set."
+            f"data.root={root} is not a folder; set data.root to the folder of the data set."
         )
     for folder in _TEXT_FOLDERS:
         if (root / folder / _TOKEN_FILE).is_file():

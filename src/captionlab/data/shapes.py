@@ -237,9 +237,7 @@ def _cross(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, colour: _Col
 def _around(x: float, y: float, radii: list[float]) -> list[tuple[float, float]]:
     """Corners at equal angles, the first at the top."""
     angles = [2 * math.pi * i / len(radii) - math.pi / 2 for i in range(len(radii))]
-    return [
-        (x + r * math.cos(a), y + r * math.sin(a)) for r, a in zip(radii, angles, strict=True)
-    ]
+    return [(x + r * math.cos(a), y + r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
 
 
 _DRAW: dict[str, _Draw] = {

@@ -33,7 +33,8 @@ def read_pixels(path: Path, preprocessing: Preprocessing) -> Tensor:
     if min(pixels.shape[1:]) != preprocessing.resize_size:
         mode = InterpolationMode(preprocessing.interpolation)
         pixels = functional.resize(pixels, [preprocessing.resize_size], mode, antialias=True)
-    return functional.center_crop(pixels, [preprocessing.image_size])
+    cropped: Tensor = functional.center_crop(pixels, [preprocessing.image_size])
+    return cropped
 
 
 def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:

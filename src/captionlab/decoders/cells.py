@@ -71,9 +71,12 @@ class RecurrentLayers(nn.Module):
             batch_first=True,
             dropout=dropout if num_layers > 1 else 0.0,
         )
-        num_gates = self.layers.weight_ih_l0.shape[0]
-        self.context = nn.Linear(context_dim, num_gates, bias=False)
-        nn.init.uniform_(self.context.weight, -(hidden_dim**-0.5), hidden_dim**-0.5)  # as the rest
+        self.context: nn.Linear | None = None
+        if context_dim:
+            num_gates = self.layers.weight_ih_l0.shape[0]
+            self.context = nn.Linear(context_dim, num_gates, bias=False)
+            bound = hidden_dim**-0.5  # as the rest
+            nn.init.uniform_(self.context.weight, -bound, bound)
         self._advance = _lstm_step if cell == "lstm" else _gru_step
         if cell == "lstm":
             for name, bias in self.layers.named_parameters():
@@ -112,7 +115,7 @@ class RecurrentLayers(nn.Module):
         Returns:
             The new state; its first tensor's last layer is the output.
         """
-        if context is not None:
+        if self.context is not None and context is not None:
             gates = gates + step_linear(context, self.context.weight)
         made: list[tuple[Tensor, ...]] = []
         for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.layers.all_weights):

@@ -57,9 +57,7 @@ class RecurrentDecoder(Decoder):
         run = self._run_steps if self.conditioning.context_dim else self._run_fused
         return run(features, tokens, lengths)
 
-    def _run_fused(
-        self, features: ImageFeatures, tokens: Tensor, lengths: Tensor
-    ) -> TeacherForced:
+    def _run_fused(self, features: ImageFeatures, tokens: Tensor, lengths: Tensor) -> TeacherForced:
         num_images, num_captions, num_tokens = tokens.shape
         image = self.conditioning.prepare(features)
         words = self._embed(tokens[:, :, :-1])  # (B, N, T-1, E)
@@ -68,15 +66,15 @@ class RecurrentDecoder(Decoder):
         state = self._first_state(image)
         state = tuple(part.repeat_interleave(num_captions, dim=1) for part in state)
         outputs, _ = self.recurrent.sequence(inputs, state)  # (B*N, T-1, H)
-        outputs = self.conditioning.output(outputs.reshape(num_images, -1, outputs.shape[-1]), image)
+        outputs = self.conditioning.output(
+            outputs.reshape(num_images, -1, outputs.shape[-1]), image
+        )
         position = torch.arange(num_tokens - 1, device=tokens.device)
         is_word = position < lengths.unsqueeze(-1)  # (B, N, T-1)
         logits = self.vocabulary(self.dropout(outputs[is_word.flatten(1)]))
         return TeacherForced(logits, tokens[:, :, 1:][is_word])
 
-    def _run_steps(
-        self, features: ImageFeatures, tokens: Tensor, lengths: Tensor
-    ) -> TeacherForced:
+    def _run_steps(self, features: ImageFeatures, tokens: Tensor, lengths: Tensor) -> TeacherForced:
         # Longest first, both captions of an image and images: what is still being written at step
         # t is then a rectangle (B_t, N_t), and nothing is computed for captions that have ended.
         by_caption = lengths.argsort(dim=1, descending=True, stable=True)

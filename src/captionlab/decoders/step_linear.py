@@ -54,7 +54,7 @@ class _Gradient(torch.autograd.Function):
         return weight.new_zeros(())
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, anchor_grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
         inputs = torch.cat([inputs for inputs, _ in ctx.steps])
         grads = torch.cat([grad for _, grad in ctx.steps])
@@ -79,7 +79,7 @@ class _Use(torch.autograd.Function):
         return functional.linear(inputs, weight, bias)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, Tensor, None]:
         inputs, weight = ctx.saved_tensors
         ctx.steps.append((inputs.flatten(0, -2), grad.flatten(0, -2)))

@@ -65,6 +65,7 @@ class TorchvisionEncoder(nn.Module):
         preprocessing: how pixels become input: the shorter side to `image_size`, then a centre
             crop. ImageNet's evaluation crop of 0.875 is left out: captions speak of the borders.
         num_calibration_images: how many training images `prepare` wants.
+        num_parameters: of all layers up to the features.
         fingerprint: names architecture, nodes, weights and seed: equal exactly where the features
             of an image are.
 
@@ -100,6 +101,7 @@ class TorchvisionEncoder(nn.Module):
         )
         self.feature_shape = self._declare()
         self.num_calibration_images = NUM_CALIBRATION_IMAGES if weights == "none" else 0
+        self.num_parameters = sum(p.numel() for p in self.parameters())
         self.fingerprint = "/".join([architecture, *ARCHITECTURES[architecture], self._identity()])
 
     def prepare(self, batches: Iterable[Tensor], device: torch.device) -> None:
@@ -114,7 +116,7 @@ class TorchvisionEncoder(nn.Module):
             WeightsError: if the weights cannot be had or do not fit; it says which keys.
         """
         model = self._load()
-        self.trunk = self._cut(model).to(device=device, memory_format=torch.channels_last)
+        self.trunk = self._cut(model).to(device).to(memory_format=torch.channels_last)
         if self.num_calibration_images:
             self._standardise_layers(torch.cat(list(batches)).to(device))
         self.trunk.eval().requires_grad_(False)
@@ -131,7 +133,8 @@ class TorchvisionEncoder(nn.Module):
     def _cut(self, model: nn.Module) -> nn.Module:
         nodes = ARCHITECTURES[self.architecture]
         outputs = {nodes.grid_node: "grid", nodes.pooled_node: "pooled"}
-        return create_feature_extractor(model.eval(), outputs)
+        cut: nn.Module = create_feature_extractor(model.eval(), outputs)
+        return cut
 
     def _declare(self) -> FeatureShape:
         size = self.preprocessing.image_size
@@ -146,7 +149,7 @@ class TorchvisionEncoder(nn.Module):
 
     def _imagenet_weights(self) -> WeightsEnum:
         weights = get_model_weights(self.architecture)
-        return cast(WeightsEnum, weights["IMAGENET1K_V1"])  # type: ignore[misc]
+        return cast(WeightsEnum, weights["IMAGENET1K_V1"])
 
     def _identity(self) -> str:
         if self.weights_path is not None:
@@ -179,7 +182,7 @@ class TorchvisionEncoder(nn.Module):
         if self.weights == "none":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.init_seed)
-                model = get_model(self.architecture, weights=None)
+                model: nn.Module = get_model(self.architecture, weights=None)
             _scale_residual_branches(model)
             return model
         state = self._read(self.weights_path) if self.weights_path else self._download()

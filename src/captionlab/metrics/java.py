@@ -205,5 +205,6 @@ def _write(stream: Any, text: bytes) -> None:
 def _shipped(package: str) -> Path:
     """The folder of a sub-package of pycocoevalcap."""
     spec = importlib.util.find_spec(f"pycocoevalcap.{package}")
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     return Path(next(iter(spec.submodule_search_locations)))

@@ -167,9 +167,7 @@ def _rouge_l(caption: list[str], references: list[list[str]]) -> float:
         positions[word] = positions.get(word, 0) | 1 << i
     common = [_longest_common_subsequence(positions, words) for words in references]
     precision = max(lcs / float(len(caption)) for lcs in common)
-    recall = max(
-        lcs / float(len(words)) for lcs, words in zip(common, references, strict=True)
-    )
+    recall = max(lcs / float(len(words)) for lcs, words in zip(common, references, strict=True))
     if precision == 0 or recall == 0:
         return 0.0
     return ((1 + _BETA**2) * precision * recall) / float(recall + _BETA**2 * precision)
@@ -196,9 +194,7 @@ class _InverseFrequency:
         self._known = {ngram: num_images - logarithms[n] for ngram, n in frequency.items()}
         self._unknown = num_images - float(np.log(1.0))
 
-    def weigh(
-        self, counts: Counter[_NGram]
-    ) -> tuple[list[tuple[_NGram, float]], list[float], int]:
+    def weigh(self, counts: Counter[_NGram]) -> tuple[list[tuple[_NGram, float]], list[float], int]:
         """TF-IDF values in order, the norm of each n-gram order, and the number of bigrams."""
         values = [
             (ngram, float(count) * self._known.get(ngram, self._unknown))

@@ -221,7 +221,7 @@ class Comparison:
         """One row per run: folder, settings, seed, state, every number at full precision."""
         scores = [run.result["scores"] for run in self.runs if run.result]
         names = list(dict.fromkeys(name for each in scores for name in each))
-        paths = [("scores", name) for name in names]
+        paths: list[tuple[str, ...]] = [("scores", name) for name in names]
         paths += [column.path for column in COLUMNS if column.path[0] != "scores"]
         paths += [("seconds", "test"), ("epochs",), ("best_epoch",), ("distinct_captions",)]
         text = io.StringIO()
@@ -270,7 +270,7 @@ def _read_run(folder: Path) -> Run:
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, dict):
             flat |= _flatten(value, f"{prefix}{key}.")

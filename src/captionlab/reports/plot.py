@@ -54,8 +54,12 @@ def _bars(axes: Any, rows: Sequence[Sequence[float]], colour: str, title: str) -
         if len(values) > 1:
             axes.plot(values, [row] * len(values), "o", color="#222222", ms=3.5)
         axes.annotate(
-            f"{mean:.1f}", (max([mean, *values]), row), (4, 0),
-            textcoords="offset points", va="center", fontsize=9,
+            f"{mean:.1f}",
+            (max([mean, *values]), row),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
         )
     axes.set_title(f"{title} x100", loc="left", fontsize=10)
     axes.set_xlim(0, 1.15 * max([1e-9, *(value for values in rows for value in values)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import logging
 import platform
@@ -18,7 +19,7 @@ from omegaconf import DictConfig
 from captionlab import __version__
 from captionlab.config import build
 from captionlab.data import CaptionDataModule
-from captionlab.metrics import CaptionMetrics
+from captionlab.metrics import CaptionMetrics, MetricName
 from captionlab.runs.folder import RunFolder
 from captionlab.runs.identity import identity, plain_config
 from captionlab.training.callbacks import EpochReport, checkpoint_callbacks
@@ -29,7 +30,7 @@ from captionlab.training.wandb_logger import finish_wandb
 
 log = logging.getLogger(__name__)
 
-OFFICIAL_METRICS = ("bleu", "meteor", "rouge_l", "cider_d")
+OFFICIAL_METRICS: tuple[MetricName, ...] = ("bleu", "meteor", "rouge_l", "cider_d")
 NUM_SHUFFLES = 10
 _VERSIONS = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "pycocoevalcap")
 
@@ -64,6 +65,7 @@ def execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
 
 def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     _quieten()
+    _keep_freed_memory()
     machine = build.Machine.of(config)
     datamodule = build.build_data(config, machine)
     datamodule.prepare_data()
@@ -198,7 +200,8 @@ def _told(
 
 def _features(datamodule: CaptionDataModule) -> dict[str, Any]:
     """What names the frozen encoder in a checkpoint, in place of its weights."""
-    return dict(datamodule.features.manifest)
+    keys = ("name", "corpus", "encoder", "preprocessing", "feature_shape")
+    return {key: datamodule.features.manifest[key] for key in keys}
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -220,6 +223,13 @@ def _peak_memory_bytes() -> int:
     unit = 1 if platform.system() == "Darwin" else 1024
     peaks = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return unit * sum(peak.ru_maxrss for peak in peaks)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse large blocks: giving each step's back to Linux costs a tenth of its time."""
+    if platform.libc_ver()[0] == "glibc":
+        for option, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**28)):
+            ctypes.CDLL(None).mallopt(option, value)  # mmap and trim threshold, top pad
 
 
 def _quieten() -> None:

@@ -27,7 +27,9 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 class RunFolder:
-    """`config.yaml manifest.json status.json metrics.csv checkpoints/ result.json predictions.jsonl`.
+    """The files of one run.
+
+    `config.yaml manifest.json status.json metrics.csv checkpoints/ result.json predictions.jsonl`
 
     Args:
         path: of the folder, made when something is written.

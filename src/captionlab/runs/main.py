@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -60,7 +61,7 @@ def run(config: DictConfig) -> float | None:
     return best
 
 
-def _train(config: DictConfig, folder: RunFolder) -> dict[str, object]:
+def _train(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     from captionlab.runs.engine import execute, result_line  # brings torch: not for disk answers
 
     log.info("run %s", folder.path)

@@ -34,7 +34,9 @@ class GreedySearch(Search):
                 break
         columns = torch.stack(written, dim=1).tolist()
         found = []
-        for words, log_prob, is_done in zip(columns, total.tolist(), finished.tolist(), strict=True):
+        for words, log_prob, is_done in zip(
+            columns, total.tolist(), finished.tolist(), strict=True
+        ):
             caption = words[: words.index(END_ID)] if END_ID in words else words
             found.append(Hypothesis(tuple(caption), log_prob, log_prob, is_done))
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
@@ -37,7 +38,11 @@ class EpochReport(Callback):
 
 def checkpoint_callbacks(folder: Path, monitor: str) -> list[Callback]:
     """`best.ckpt`, weights only, by `monitor`; then `last.ckpt`, all that resuming needs."""
-    common = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
+    common: dict[str, Any] = {
+        "dirpath": folder,
+        "enable_version_counter": False,
+        "save_on_train_epoch_end": True,
+    }
     return [
         ModelCheckpoint(
             filename="best", monitor=monitor, mode="max", save_weights_only=True, **common

@@ -88,8 +88,12 @@ class CaptioningModule(pl.LightningModule):
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
         loss, extra = self.objective(self.decoder, _in_float32(batch))
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch))
-        self.log_dict({f"train/{name}": value for name, value in extra.items()}, batch_size=len(batch))
+        self.log(
+            "train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch)
+        )
+        self.log_dict(
+            {f"train/{name}": value for name, value in extra.items()}, batch_size=len(batch)
+        )
         return loss
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:

@@ -1,0 +1,71 @@
+"""Checks: `nox -s tests lint types minimum slow`."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The default suite; nothing in it reaches the network."""
+    session.install("-e", ".[test]")
+    # Two torch processes on the same cores wait for each other: one thread each.
+    session.run(
+        "pytest",
+        "-m",
+        "not slow",
+        "-n",
+        "2",
+        *session.posargs,
+        env={"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"},
+    )
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """What takes minutes."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "slow", *session.posargs, env={"WANDB_MODE": "offline"})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and format."""
+    session.install("ruff==0.17.*")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types of src, strictly."""
+    session.install("-e", ".[test]", "mypy==2.4.*", "types-PyYAML", "types-tqdm")
+    session.run("mypy")
+
+
+@nox.session
+def minimum(session: nox.Session) -> None:
+    """The default suite with every dependency at its floor."""
+    session.install("-e", ".[test]", *_floors())
+    session.run(
+        "pytest",
+        "-m",
+        "not slow",
+        "-n",
+        "2",
+        *session.posargs,
+        env={"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"},
+    )
+
+
+def _floors() -> list[str]:
+    """`name==floor` of every dependency that pyproject.toml names."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    named = [requirement for group in groups for requirement in group]
+    found = (re.match(r"([\w-]+)>=([\d.]+)", requirement) for requirement in named)
+    return [f"{match[1]}=={match[2]}" for match in found if match]

@@ -1,0 +1,117 @@
+"""What every search keeps, and what beam search finds."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+
+from captionlab.decoders import RecurrentDecoder
+from captionlab.search import BeamSearch, GreedySearch
+from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
+from tests.conftest import MakeDecoder, features
+
+EVERY = list(product(("lstm", "gru"), ("attention", "pre_inject")))
+
+
+def likeliest(
+    decoder: RecurrentDecoder, image: ImageFeatures, max_length: int, penalty: float
+) -> Hypothesis:
+    """The best finished caption of all there are, by trying each."""
+    best: Hypothesis | None = None
+    open_ends = [((), 0.0, decoder.start(image), START_ID)]
+    for _ in range(max_length + 1):
+        longer = []
+        for words, total, state, last in open_ends:
+            log_probs, after = decoder.step(torch.tensor([last]), state)
+            end = total + float(log_probs[0, END_ID])
+            score = end / (len(words) + 1) ** penalty
+            if best is None or score > best.score:
+                best = Hypothesis(words, end, score, finished=True)
+            if len(words) < max_length:
+                for word in range(4, log_probs.shape[1]):
+                    told = (*words, word)
+                    longer.append((told, total + float(log_probs[0, word]), after, word))
+        open_ends = longer
+    assert best is not None
+    return best
+
+
+@pytest.mark.parametrize(("cell", "conditioning"), EVERY)
+@pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
+def test_a_wide_beam_finds_the_likeliest_of_all_captions(
+    make_decoder: MakeDecoder, cell: str, conditioning: str, penalty: float
+) -> None:
+    decoder = make_decoder(cell, conditioning, vocabulary_size=7).eval()
+    images = features(5)
+    found = BeamSearch(max_length=4, beam_size=81, length_penalty=penalty)(decoder, images)
+    for i, hypothesis in enumerate(found):
+        with torch.inference_mode():
+            best = likeliest(decoder, images.select(torch.tensor([i])), 4, penalty)
+        assert hypothesis.tokens == best.tokens
+        assert hypothesis.finished
+        assert hypothesis.score == pytest.approx(best.score, abs=1e-5)
+        assert hypothesis.log_probability == pytest.approx(best.log_probability, abs=1e-5)
+
+
+@pytest.mark.parametrize(("cell", "conditioning"), EVERY)
+@pytest.mark.parametrize("max_length", [3, 12])
+def test_a_beam_of_one_is_greedy(
+    make_decoder: MakeDecoder, cell: str, conditioning: str, max_length: int
+) -> None:
+    decoder = make_decoder(cell, conditioning).eval()
+    greedy = GreedySearch(max_length)(decoder, features(12))
+    beam = BeamSearch(max_length, beam_size=1, length_penalty=0.0)(decoder, features(12))
+    for one, other in zip(greedy, beam, strict=True):
+        assert one.tokens == other.tokens
+        assert one.finished == other.finished
+        assert one.log_probability == pytest.approx(other.log_probability, abs=1e-5)
+
+
+@pytest.mark.parametrize(("cell", "conditioning"), EVERY)
+def test_a_caption_does_not_depend_on_its_batch(
+    make_decoder: MakeDecoder, cell: str, conditioning: str
+) -> None:
+    decoder = make_decoder(cell, conditioning).eval()
+    images, search = features(9), BeamSearch(8, beam_size=3, length_penalty=0.7)
+    together = [found.tokens for found in search(decoder, images)]
+    alone = [search(decoder, images.select(torch.tensor([i])))[0].tokens for i in range(9)]
+    assert together == alone
+
+
+def test_a_wider_beam_is_never_less_likely_in_sum(make_decoder: MakeDecoder) -> None:
+    decoder = make_decoder().eval()
+    scores = [
+        sum(found.score for found in BeamSearch(6, size, 0.0)(decoder, features(16)))
+        for size in (1, 3, 49)
+    ]
+    assert scores[0] <= scores[1] + 1e-4
+    assert scores[1] <= scores[2] + 1e-4
+
+
+@pytest.mark.parametrize("search", [GreedySearch(3), BeamSearch(3, 3, 0.7)])
+def test_a_caption_that_never_ends_is_returned_unfinished(
+    make_decoder: MakeDecoder, search: GreedySearch | BeamSearch
+) -> None:
+    decoder = make_decoder().eval()
+    with torch.no_grad():
+        decoder.vocabulary.bias[END_ID] = -1e4
+    for found in search(decoder, features(4)):
+        assert len(found.tokens) == 3
+        assert not found.finished
+
+
+def test_no_caption_holds_a_special_word(make_decoder: MakeDecoder) -> None:
+    decoder = make_decoder().eval()
+    with torch.no_grad():
+        decoder.vocabulary.bias[:4] += 5.0
+    for search in (GreedySearch(6), BeamSearch(6, 3, 0.7)):
+        for found in search(decoder, features(6)):
+            assert all(word >= 4 for word in found.tokens)
+
+
+@pytest.mark.parametrize("arguments", [(5, 0, 0.7), (5, 3, -1.0), (0, 3, 0.7)])
+def test_sizes_that_cannot_be_are_refused(arguments: tuple[int, int, float]) -> None:
+    with pytest.raises(ValueError, match="at least"):
+        BeamSearch(*arguments)

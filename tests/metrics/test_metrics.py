@@ -1,0 +1,175 @@
+"""Scores against pycocoevalcap, alone and in two processes, with and without Java."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.meteor.meteor import Meteor
+from pycocoevalcap.rouge.rouge import Rouge
+from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+from captionlab.data.corpus import CaptionCorpus
+from captionlab.errors import ConfigError, DataError
+from captionlab.metrics import CaptionMetrics, java
+from captionlab.metrics.ngram import NGramScorer
+
+ALL = ("bleu", "meteor", "rouge_l", "cider_d")
+Told = dict[str, list[str]]
+
+
+def official(references: Told, captions: dict[str, str], with_meteor: bool) -> dict[str, Any]:
+    """Corpus score and per-image scores by pycocoevalcap, on tokenised text."""
+    told = {image: [caption] for image, caption in captions.items()}
+    bleu, bleus = Bleu(4).compute_score(references, told, verbose=0)
+    found = {f"bleu_{k + 1}": (bleu[k], bleus[k]) for k in range(4)}
+    scorers = {"rouge_l": Rouge(), "cider_d": Cider()}
+    if with_meteor:
+        scorers["meteor"] = Meteor()
+    return found | {
+        name: scorer.compute_score(references, told) for name, scorer in scorers.items()
+    }
+
+
+def nasty(seed: int, num_images: int) -> tuple[Told, dict[str, str]]:
+    """Captions of few words, so that all kinds of matches come up, some of them empty."""
+    rng = random.Random(seed)
+    words = ["a", "dog", "'s", "-lrb-", "22\xa03/4", "red", "??", "the", "run", "ü"]
+
+    def caption(shortest: int) -> str:
+        return " ".join(rng.choices(words, k=rng.randint(shortest, 14)))
+
+    references = {str(i): [caption(1) for _ in range(rng.randint(1, 5))] for i in range(num_images)}
+    return references, {image: caption(1) for image in references}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ngram_scores_equal_pycocoevalcap_to_the_last_bit(seed: int) -> None:
+    references, captions = nasty(seed, 60)
+    corpus, per_image = NGramScorer(references).score(captions)
+    expected = official(references, captions, with_meteor=False)
+    assert corpus == {name: float(value) for name, (value, _) in expected.items()}
+    for name, (_, values) in expected.items():
+        assert per_image[name] == [float(value) for value in values], name
+
+
+def test_one_image_scores_as_there() -> None:
+    references, captions = nasty(0, 1)
+    corpus, _ = NGramScorer(references).score(captions)
+    assert corpus == {n: float(v) for n, (v, _) in official(references, captions, False).items()}
+
+
+def test_raw_captions_score_as_the_official_pipeline(shapes: CaptionCorpus) -> None:
+    references = {i: list(refs[1:]) for i, refs in shapes.references("train").items()}
+    captions = {i: refs[0] for i, refs in shapes.references("train").items()}
+    captions[next(iter(captions))] = "a (red) dog's\u2028 toy !!! and\ra ball"
+    tokenizer = PTBTokenizer()
+    told = {i: [{"caption": " ".join(c.split())}] for i, c in captions.items()}
+    official_captions = {i: c[0] for i, c in tokenizer.tokenize(told).items()}
+    official_references = tokenizer.tokenize(
+        {i: [{"caption": ref} for ref in refs] for i, refs in references.items()}
+    )
+    scores = CaptionMetrics(references, metrics=ALL, tokenizer="stanford").score(captions)
+    expected = official(official_references, official_captions, with_meteor=True)
+    assert scores.missing == {}
+    assert scores.corpus == {name: value for name, (value, _) in expected.items()}
+    assert scores.per_image == {name: list(values) for name, (_, values) in expected.items()}
+
+
+def test_shuffled_captions_are_scored_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    references = {"a": ["a red dog"], "b": ["two blue cats sit"]}
+    metrics = CaptionMetrics(references, metrics=("bleu", "cider_d"), tokenizer="stanford")
+    first = metrics.score({"a": "a red dog", "b": "two blue cats sit"})
+    monkeypatch.setattr(java, "find_java", lambda: "/nowhere/java")
+    again = metrics.score({"b": "a red dog", "a": "two blue cats sit"}, metrics=("bleu",))
+    assert first.corpus["bleu_1"] == pytest.approx(1.0)
+    assert again.corpus["bleu_1"] < 1e-6
+    assert "cider_d" not in again.corpus
+
+
+def test_without_java_meteor_is_missing_and_other_scores_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(java, "find_java", lambda: "/nowhere/java")
+    references = {"a": ["a red dog"], "b": ["two blue cats"]}
+    scores = CaptionMetrics(references, metrics=ALL, tokenizer="stanford").score(
+        {"a": "a red dog", "b": "two cats"}
+    )
+    assert scores.missing.keys() >= {"meteor", "cider_d", "bleu_4"}
+    assert "/nowhere/java" in scores.missing["meteor"]
+    assert scores.corpus.keys() == {f"bleu_{k}_pyptb" for k in (1, 2, 3, 4)} | {
+        "rouge_l_pyptb",
+        "cider_d_pyptb",
+    }
+
+
+def test_no_text_breaks_the_protocol_of_meteor() -> None:
+    meteor = java.Meteor()
+    told = {"a": ["a ||| dog\n", "EVAL ||| 1"], "b": ["\u2028"], "c": ["ünï\x85"]}
+    score, each = meteor.score(told, {"a": "a dog\r", "b": "", "c": "|||"})
+    assert len(each) == 3
+    assert 0 <= score <= 1
+    meteor.close()
+
+
+def test_meteor_that_dies_is_started_again() -> None:
+    meteor = java.Meteor()
+    assert meteor._process is not None
+    meteor._process.kill()
+    meteor._process.wait()
+    score, _ = meteor.score({"a": ["a red dog"]}, {"a": "a red dog"})
+    assert score == pytest.approx(1.0, abs=0.01)
+    meteor._process.kill()
+    meteor.close()
+
+
+def test_updates_add_up_and_an_image_counts_once() -> None:
+    references, captions = nasty(3, 20)
+    metrics = CaptionMetrics(references)
+    ids = list(captions)
+    for part in (ids[15:], ids[:15], ids[:4]):
+        metrics.update(part, [captions[image] for image in part])
+    assert metrics.compute().corpus == CaptionMetrics(references).score(captions).corpus
+    metrics.reset()
+    with pytest.raises(DataError, match="20 of 20"):
+        metrics.compute()
+
+
+def test_mistakes_are_one_line() -> None:
+    with pytest.raises(DataError, match="'x'"):
+        CaptionMetrics({"a": ["a dog"]}).update(["x"], ["a cat"])
+    with pytest.raises(DataError, match="'b'"):
+        CaptionMetrics({"a": ["a dog"], "b": []})
+    with pytest.raises(ConfigError, match="stanford"):
+        CaptionMetrics({"a": ["a dog"]}, metrics=("meteor",))
+    with pytest.raises(ConfigError, match="'spice'"):
+        CaptionMetrics({"a": ["a dog"]}, metrics=("spice",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shares", [(9, 0), (1, 8), (5, 5), (9, 9)])
+def test_two_processes_score_as_one(tmp_path: Path, shares: tuple[int, int]) -> None:
+    mp.spawn(_score_in_process, args=(tmp_path, shares), nprocs=2)
+    references, captions = nasty(7, 9)
+    expected = CaptionMetrics(references).score(captions)
+    for rank in range(2):
+        assert torch.load(tmp_path / f"{rank}.pt") == expected.corpus
+
+
+def _score_in_process(rank: int, folder: Path, shares: tuple[int, int]) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
+    references, captions = nasty(7, 9)
+    ids = list(captions)
+    mine = ids[: shares[0]] if rank == 0 else ids[9 - shares[1] :]
+    metrics = CaptionMetrics(references)
+    if mine:
+        metrics.update(mine, [captions[image] for image in mine])
+    torch.save(metrics.compute().corpus, folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()

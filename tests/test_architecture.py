@@ -1,0 +1,91 @@
+"""Data flows one way: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src"
+MODELS = {"data", "encoders", "decoders", "search", "objectives", "metrics"}
+BASE = {"errors", "types"}
+# room: the rooms it may import, besides itself.
+MAY_IMPORT = {
+    "errors": set(),
+    "types": set(),
+    "text": BASE,
+    "data": BASE | {"text"},
+    "encoders": BASE,
+    "decoders": BASE,
+    "search": BASE | {"decoders"},
+    "metrics": BASE | {"text"},
+    "objectives": BASE | {"decoders", "search", "metrics", "text"},
+    "training": BASE | MODELS | {"text"},
+    "config": BASE | MODELS | {"text", "training"},
+    "runs": BASE | MODELS | {"text", "training", "config", "reports"},
+    "reports": BASE,
+}
+# library: the rooms where it lives; files, where a path is named.
+LIVES_IN = {
+    "hydra": {"config", "runs", "hydra_plugins"},
+    "omegaconf": {"config", "runs", "hydra_plugins"},
+    "pytorch_lightning": {"config", "data", "training", "runs"},
+    "wandb": {"training/wandb_logger.py"},
+}
+
+
+def violations(src: Path) -> list[str]:
+    """What in the tree breaks the table."""
+    found = []
+    for file in sorted(src.rglob("*.py")):
+        relative = file.relative_to(src)
+        inside = relative.parts[0] == "captionlab"
+        room = relative.parts[1 if inside else 0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for module in _imports(file):
+            first, _, rest = module.partition(".")
+            if first == "captionlab" and inside and rest:
+                other = rest.split(".")[0]
+                if other != room and other not in MAY_IMPORT[room]:
+                    found.append(f"{relative}: {room} may not import {other}")
+            allowed = LIVES_IN.get(first)
+            path = "/".join(relative.parts[1:])
+            if allowed is not None and room not in allowed and path not in allowed:
+                found.append(f"{relative}: {first} lives elsewhere")
+    return found
+
+
+def _imports(file: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module)
+    return names
+
+
+def test_every_import_goes_the_way_of_the_data() -> None:
+    assert violations(SRC) == []
+
+
+def test_every_room_is_in_the_table() -> None:
+    rooms = {path.stem for path in (SRC / "captionlab").iterdir() if not path.name.startswith("_")}
+    assert rooms - {"py"} == MAY_IMPORT.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("captionlab/text/a.py", "from captionlab.data import corpus"),
+        ("captionlab/search/a.py", "import hydra.utils"),
+        ("captionlab/runs/a.py", "import wandb"),
+        ("captionlab/decoders/a.py", "import pytorch_lightning as pl"),
+    ],
+)
+def test_a_violation_is_found(tmp_path: Path, path: str, line: str) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(line)
+    assert len(violations(tmp_path)) == 1

@@ -1,0 +1,37 @@
+"""Python's tokens against Stanford's."""
+
+from __future__ import annotations
+
+import pytest
+
+from captionlab.data.corpus import CaptionCorpus
+from captionlab.metrics.java import stanford_tokenize
+from captionlab.text import PTBTokenizer
+
+CAPTIONS = [
+    "A man's dog can't swim .",
+    "Two men (in red) ride 4-wheelers at 10:30, 1,000 feet up...",
+    'A sign says "STOP!!!" in the U.S. -- twice',
+    "I'm gonna say cannot , won't & they'll go",
+    "kids in T-shirts and/or shorts?? yes; no: maybe",
+    "the 2nd runner , #22 , passes number 3.5",
+    "a black-and-white dog 's toy",
+    "",
+    ".",
+]
+
+
+def test_captions_become_stanfords_words() -> None:
+    tokenizer = PTBTokenizer()
+    assert [" ".join(tokenizer(caption)) for caption in CAPTIONS] == stanford_tokenize(CAPTIONS)
+
+
+def test_the_embedded_data_agrees_with_stanford(shapes: CaptionCorpus) -> None:
+    captions = [caption for image in shapes.images for caption in image.captions]
+    tokenizer = PTBTokenizer()
+    assert [" ".join(tokenizer(caption)) for caption in captions] == stanford_tokenize(captions)
+
+
+@pytest.mark.parametrize("caption", ["a\x00b", "\u2028", "()[]{}", "日本語 ok", "a" * 10_000])
+def test_any_text_becomes_words_without_spaces(caption: str) -> None:
+    assert all(word and " " not in word for word in PTBTokenizer()(caption))
