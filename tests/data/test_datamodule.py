@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -82,7 +83,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert list(EpochSampler(4, seed=1, shuffle=False)) == [0, 1, 2, 3]
 
 
-def test_ranks_share_all_items_and_evaluation_repeats_none(monkeypatch: object) -> None:
+def test_ranks_share_all_items_and_evaluation_repeats_none() -> None:
     def shares(num_items: int, shuffle: bool) -> list[list[int]]:
         found = []
         for rank in range(3):
@@ -92,7 +93,7 @@ def test_ranks_share_all_items_and_evaluation_repeats_none(monkeypatch: object) 
             assert len(found[-1]) == len(sampler)
         return found
 
-    assert sorted(sum(shares(10, shuffle=False), [])) == list(range(10))
+    assert sorted(chain(*shares(10, shuffle=False))) == list(range(10))
     training = shares(10, shuffle=True)
     assert [len(share) for share in training] == [4, 4, 4], "ranks must take equally many steps"
-    assert set(sum(training, [])) == set(range(10))
+    assert set(chain(*training)) == set(range(10))

@@ -169,6 +169,8 @@ class CaptionDataModule(pl.LightningDataModule):
             batch_size=batch_size,
             sampler=EpochSampler(len(items), self.seed, shuffle),
             collate_fn=self._collate,
+            # It draws a number per iterator, and a resumed training makes another number of these.
+            generator=torch.Generator(),
             pin_memory=self.device.type == "cuda",
         )
         return loader

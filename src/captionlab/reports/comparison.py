@@ -150,7 +150,8 @@ class Comparison:
             console = Console(width=None if Console().is_terminal else 160, highlight=False)
         narrow = console.width < 130
         columns = [c for c in self._columns() if not narrow or c.title not in ("BLEU-2", "BLEU-3")]
-        table = Table(title="Test split, scores x100, mean over seeds", title_justify="left")
+        seeds = ", mean over seeds ± standard deviation" if self._has_seeds else ""
+        table = Table(title=f"Test split, scores x100{seeds}", title_justify="left")
         for key in self.settings:
             table.add_column(_short(key), no_wrap=True)
         if self._has_seeds:
@@ -159,8 +160,8 @@ class Comparison:
             table.add_column(column.title, justify="right")
         for group, cells in self._rows(columns):
             bold = [Text(text, style="bold" if best else "") for text, best in cells]
-            seeds = [str(len(group.runs))] if self._has_seeds else []
-            table.add_row(*map(Text, group.labels), *seeds, *bold)
+            number = [str(len(group.runs))] if self._has_seeds else []
+            table.add_row(*map(Text, group.labels), *number, *bold)
         console.print(table)
         for note in self._notes():
             console.print(note, style="red", markup=False, soft_wrap=True)

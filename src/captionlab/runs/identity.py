@@ -19,6 +19,7 @@ _WITHOUT_EFFECT = (
     "data.suggested",  # only through the values that refer to it
     "encoder.batch_size",
     "trainer.accelerator",
+    "trainer.enable_model_summary",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
 )
@@ -34,7 +35,9 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
 
 def identity(config: DictConfig) -> dict[str, Any]:
     """The resolved configuration less the keys that cannot change the result."""
-    plain = plain_config(config)
+    moved = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    moved.cache_dir = "cache"  # wherever it is, what is made there is the same
+    plain = plain_config(moved)
     for path in _WITHOUT_EFFECT:
         *parents, last = path.split(".")
         node = plain

@@ -64,4 +64,4 @@ class WandbRunLogger(WandbLogger):
 def finish_wandb(exit_code: int) -> None:
     """End this process's W&B run, if there is one, so that the next does not go on in it."""
     if "wandb" in sys.modules:
-        sys.modules["wandb"].finish(exit_code=exit_code, quiet=True)
+        sys.modules["wandb"].finish(exit_code=exit_code)

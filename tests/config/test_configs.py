@@ -1,0 +1,121 @@
+"""Every configuration composes, the surface is what is written down, mistakes are told."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from captionlab.config.checks import check
+from captionlab.config.schema import SCHEMAS, register_schemas
+from captionlab.errors import ConfigError
+from captionlab.runs.identity import plain_config, register_resolver, run_id
+
+CONF = Path(__file__).parents[2] / "conf"
+SURFACE = Path(__file__).parent / "surface.txt"
+OPTIONS = sorted(
+    f"{path.parent.name}={path.stem}"
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name != "hydra"
+)
+
+register_schemas()
+register_resolver()
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_checks(option: str) -> None:
+    config = composed(option)
+    check(config)
+    group, _, name = option.partition("=")
+    if "name" in (config.get(group) or {}):
+        assert config[group].name == name
+
+
+def test_the_surface_is_what_is_written_down(request: pytest.FixtureRequest) -> None:
+    """Change `surface.txt` knowingly: every key is a promise. UPDATE_SURFACE=1 writes it."""
+    import os
+
+    keys = {f"option {option}" for option in OPTIONS}
+    for option in OPTIONS:
+        group = option.partition("=")[0]
+        node = composed(option).get(group)
+        keys |= {f"key {group}.{key}" for key in _leaves(node)}
+    keys |= {f"key {key}" for key in plain_config(composed()) if key not in _groups()}
+    text = "\n".join(sorted(keys)) + "\n"
+    if os.environ.get("UPDATE_SURFACE"):
+        SURFACE.write_text(text)
+    assert text == SURFACE.read_text()
+
+
+def _groups() -> set[str]:
+    return {option.partition("=")[0] for option in OPTIONS}
+
+
+def _leaves(node: DictConfig | None, prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for key in node or {}:
+        value = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[arg-type,index,call-overload]
+        if isinstance(value, dict):
+            found |= _leaves(OmegaConf.create(value), f"{prefix}{key}.")
+        else:
+            found.add(f"{prefix}{key}")
+    return found
+
+
+def test_every_schema_key_is_an_argument_of_what_it_builds() -> None:
+    from inspect import signature
+
+    from hydra.utils import get_object
+
+    for group, schemas in SCHEMAS.items():
+        for schema in schemas.values():
+            fields = {f.name: f for f in dataclasses.fields(schema)}
+            target = get_object(str(fields.pop("_target_").default))
+            taken: set[str] = set()
+            for each in target.__mro__:
+                taken |= set(signature(each.__init__).parameters)
+            ours = {"name", "suggested", *(["batch_size"] if group == "encoder" else [])}
+            assert set(fields) - ours <= taken, schema
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["decoder.hiden_dim=8", "decoder.hidden_dim=many", "encoder=resnet9", "seed=x", "nothing=1"],
+)
+def test_a_typo_or_a_wrong_type_stops_before_any_job(override: str) -> None:
+    with pytest.raises((HydraException, OmegaConfBaseException)):
+        composed(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("decoder.num_layers=0", "decoder.num_layers must be at least 1, found 0"),
+        ("decoder.dropout=1.5", r"decoder.dropout must be in \[0, 1\), found 1.5"),
+        ("name=${nowhere}", "nowhere"),
+    ],
+)
+def test_values_that_cannot_be_are_told(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        check(composed(override))
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_is_named_by_what_makes_its_result() -> None:
+    name = run_id(composed())
+    assert name.startswith("resnet-lstm-attention-s0-")
+    for same in ("logger=wandb", "runs_dir=/elsewhere", "data.num_workers=3", "cache_dir=/c"):
+        assert run_id(composed(same)) == name, same
+    for other in ("seed=1", "decoder.dropout=0.3", "search=greedy", "trainer.max_epochs=3"):
+        assert run_id(composed(other)) != name, other

@@ -1,0 +1,123 @@
+"""Runs on disk in, tables out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from captionlab.reports import Comparison
+
+
+def write_run(
+    folder: Path, encoder: str, decoder: str, seed: int, cider: float | None, **config: Any
+) -> Path:
+    """A run folder; without a score it failed."""
+    path = folder / f"{encoder}-{decoder}-{seed}"
+    path.mkdir()
+    whole = {"encoder": {"name": encoder, "size": len(encoder)}, "decoder": {"name": decoder}}
+    (path / "config.yaml").write_text(yaml.safe_dump({**whole, "seed": seed, **config}))
+    if cider is None:
+        status = {"state": "failed", "error": "DataError: no photo\nmore"}
+    else:
+        status = {"state": "complete", "error": None}
+        result = {
+            "scores": {"bleu_1": 0.5, "bleu_4": cider / 4, "cider_d": cider},
+            "missing": {"meteor": "no Java was found"},
+            "blind": {"cider_d": 0.1},
+            "parameters": {"encoder": 42_500_000, "decoder": 1_500_000},
+            "seconds": {"encode": 10.0, "train": 20.0, "test": 1.0},
+            "epochs": 3,
+            "best_epoch": 2,
+            "distinct_captions": 0.5,
+            "peak_memory_bytes": 2_000_000_000,
+        }
+        (path / "result.json").write_text(json.dumps(result))
+    (path / "status.json").write_text(json.dumps(status))
+    return path
+
+
+def printed(comparison: Comparison, width: int = 160) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    comparison.print_table(console)
+    return console.export_text()
+
+
+def test_seeds_are_averaged_and_the_best_comes_first(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path, "vgg", "lstm", 0, 0.4),
+        write_run(tmp_path, "resnet", "lstm", 0, 0.5),
+        write_run(tmp_path, "resnet", "lstm", 1, 0.7),
+    ]
+    comparison = Comparison.read(folders)
+    assert comparison.settings == ["encoder.name"], "what a name implies is not told twice"
+    assert [group.labels for group in comparison.groups] == [("resnet",), ("vgg",)]
+    text = printed(comparison)
+    assert "60.0 ±14.1" in text
+    assert "meteor: no Java was found" in text
+
+
+def test_other_settings_that_differ_are_told(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path, "vgg", "lstm", 0, 0.4, optimizer={"lr": 0.1}),
+        write_run(tmp_path, "vgg", "gru", 0, 0.4, optimizer={"lr": 0.1}),
+        write_run(tmp_path, "vgg", "gru", 1, 0.4, optimizer={"lr": 0.2}),
+    ]
+    comparison = Comparison.read(folders)
+    assert comparison.settings == ["decoder.name", "optimizer.lr"]
+    assert len(comparison.groups) == 3
+
+
+def test_failed_and_damaged_runs_are_told_and_do_no_harm(tmp_path: Path) -> None:
+    damaged = write_run(tmp_path, "vgg", "gru", 0, 0.3)
+    (damaged / "result.json").write_text("{")
+    folders = [
+        write_run(tmp_path, "vgg", "lstm", 0, None),
+        damaged,
+        tmp_path / "absent",
+        write_run(tmp_path, "resnet", "lstm", 0, 0.5),
+    ]
+    text = printed(Comparison.read(folders))
+    assert "50.0" in text
+    assert "DataError: no photo" in text
+    assert "more" not in text
+    assert text.count("cannot be read") == 2
+
+
+def test_files_are_equal_for_equal_runs(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    folders = [write_run(runs, "vgg", d, s, 0.3 + s) for d in ("lstm", "gru") for s in (0, 1)]
+    written = [Comparison.read(folders).write(tmp_path / name) for name in ("one", "two")]
+    assert [path.name for path in written[0]] == ["results.csv", "results.md", "comparison.png"]
+    for one, other in zip(*written, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    rows = list(csv.DictReader(written[0][0].open()))
+    assert len(rows) == 4
+    assert {float(row["cider_d"]) for row in rows} == {0.3, 1.3}
+    assert written[0][2].read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_table_fits_the_terminal(tmp_path: Path, width: int) -> None:
+    folders = [write_run(tmp_path, "resnet101", "lstm", 0, 0.5)]
+    lines = printed(Comparison.read(folders), width).splitlines()
+    assert max(len(line) for line in lines if "│" in line) <= width
+
+
+def test_a_comparison_without_any_result_is_written(tmp_path: Path) -> None:
+    written = Comparison.read([write_run(tmp_path, "vgg", "lstm", 0, None)]).write(tmp_path / "r")
+    assert [path.name for path in written] == ["results.csv", "results.md"]
+
+
+def test_reading_reports_brings_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import captionlab.reports, sys; assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,47 @@
+"""A run on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from captionlab.errors import RunError
+from captionlab.runs.folder import RunFolder, write_atomically
+
+
+def test_state_and_result_survive(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    assert folder.state is None
+    folder.set_state("failed", "DataError: why")
+    assert folder.state == "failed"
+    folder.write_result({"scores": {}}, [{"image_id": "a", "caption": "ein Hünd"}])
+    assert folder.read_result() == {"scores": {}}
+    assert "Hünd" in folder.predictions_path.read_text(encoding="utf-8")
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        "predictions.jsonl",
+        "result.json",
+        "status.json",
+    ]
+
+
+def test_a_folder_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.claim({}, {"decoder": {"dim": 1, "betas": (1, 2)}})
+    folder.claim({}, {"decoder": {"dim": 1, "betas": (1, 2)}})
+    with pytest.raises(RunError, match=r"differs in decoder\.dim\)"):
+        folder.claim({}, {"decoder": {"dim": 2, "betas": (1, 2)}})
+
+
+def test_damage_is_told(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text('{"state"')
+    with pytest.raises(RunError, match=r"status\.json is damaged"):
+        _ = RunFolder(tmp_path).state
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "\ud800")
+    assert path.read_text() == "old"
