@@ -24,7 +24,6 @@ SMALL = [
     "data.num_workers=0",
     "encoder.image_size=72",
     "trainer.max_epochs=2",
-    "trainer.accelerator=cpu",
 ]
 
 
@@ -129,6 +128,16 @@ def test_a_killed_run_goes_on_to_the_same_captions(tmp_path: Path) -> None:
     assert len(losses[0]) == 8
 
 
+def test_two_processes_train_one_run(tmp_path: Path) -> None:
+    arguments = ("encoder=resnet18", "trainer.devices=2", "+trainer.strategy=ddp")
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = run_folders(tmp_path)
+    assert len((folder / "predictions.jsonl").read_text().splitlines()) == 12
+    assert read(folder / "result.json")["num_test_images"] == 12
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 3
+
+
 def test_a_failing_job_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     bad = tmp_path / "bad.pth"
     torch.save({"fc.weight": torch.zeros(1)}, bad)
@@ -179,6 +188,8 @@ BAD: dict[str, tuple[tuple[str, ...], str, Callable[[Path], object] | None]] = {
         None,
     ),
     "no weights": (("encoder.weights=/no.pth",), r"error: encoder\.weights: '/no\.pth'", None),
+    "trainer argument": (("+trainer.nonsense=1",), r"error: trainer: .*nonsense", None),
+    "no such device": (("trainer.accelerator=tpu",), r"error: trainer\.accelerator=tpu", None),
     "unreadable photo": (("encoder=resnet18",), r"error: photo .*test_00002\.jpg", _damaged_photo),
 }
 

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import TQDMProgressBar
 
 from captionlab.data import CaptionDataModule
 from captionlab.decoders.cells import StateShape
+from captionlab.errors import ConfigError
 from captionlab.metrics import CaptionMetrics
 from captionlab.search import GreedySearch
 from captionlab.training.module import CaptioningModule
@@ -100,22 +102,28 @@ def build_logger(config: DictConfig, run_folder: Path, run_id: str) -> Any | Non
 def build_trainer(
     config: DictConfig, machine: Machine, loggers: list[Any], callbacks: list[Any], folder: Path
 ) -> pl.Trainer:
-    """The Trainer, with the callbacks of the configuration before `callbacks`."""
+    """The Trainer, with the callbacks of the configuration before `callbacks`.
+
+    Raises:
+        ConfigError: if Lightning refuses an argument.
+    """
     configured = [_partial(node)() for node in config.callbacks.values() if node]
     bar = config.trainer.enable_progress_bar
     if bar is None:  # a bar where a person is watching; a log file gets the epoch lines alone
         bar = sys.stderr.isatty()
     if bar:
         configured.append(TQDMProgressBar(leave=False))
-    trainer: pl.Trainer = _partial(
-        config.trainer, leave_out=("precision", "accelerator", "enable_progress_bar")
-    )(
-        accelerator=config.trainer.accelerator,
-        precision=machine.precision,
-        enable_progress_bar=bar,
-        logger=loggers,
-        callbacks=[*configured, *callbacks],
-        default_root_dir=folder,
-        use_distributed_sampler=False,  # ours shards by rank and never pads validation
-    )
+    decided_here = ("precision", "accelerator", "enable_progress_bar")
+    try:
+        trainer: pl.Trainer = _partial(config.trainer, leave_out=decided_here)(
+            accelerator=config.trainer.accelerator,
+            precision=machine.precision,
+            enable_progress_bar=bar,
+            logger=loggers,
+            callbacks=[*configured, *callbacks],
+            default_root_dir=folder,
+            use_distributed_sampler=False,  # ours shards by rank and never pads validation
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ConfigError(f"trainer: {error}") from error
     return trainer

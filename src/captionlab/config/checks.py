@@ -19,6 +19,7 @@ _POSITIVE = (
     "search.max_length",
     "trainer.max_epochs",
 )
+_MONITORS = [f"val/{name}" for name in ("cider_d", "rouge_l", *(f"bleu_{k}" for k in (1, 2, 3, 4)))]
 _SHARES = ("decoder.dropout", "conditioning.dropout", "objective.label_smoothing")
 
 
@@ -38,6 +39,8 @@ def check(config: DictConfig) -> None:
         )
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
+    if config.monitor not in _MONITORS:
+        raise ConfigError(f"monitor={config.monitor} is unknown; use {', '.join(_MONITORS)}.")
     for key in _POSITIVE:
         value = OmegaConf.select(config, key)
         if value is None or value < 1:

@@ -20,7 +20,7 @@ from captionlab import __version__
 from captionlab.config import build
 from captionlab.data import CaptionDataModule
 from captionlab.metrics import CaptionMetrics, MetricName
-from captionlab.runs.folder import RunFolder
+from captionlab.runs.folder import RunFolder, is_leader
 from captionlab.runs.identity import identity, plain_config
 from captionlab.training.callbacks import EpochReport, checkpoint_callbacks
 from captionlab.training.loggers import MetricsCSV
@@ -43,11 +43,13 @@ def execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
         folder: locked by the caller.
 
     Returns:
-        What `result.json` holds.
+        What `result.json` holds; nothing in any but the first process of the run.
 
     Raises:
         CaptionLabError: for a mistake of the user's; the folder's status says it too.
     """
+    if not is_leader():
+        return _execute(config, folder)
     exit_code = 1
     folder.set_state("running")
     try:
@@ -67,23 +69,7 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     _quieten()
     _keep_freed_memory()
     machine = build.Machine.of(config)
-    datamodule = build.build_data(config, machine)
-    datamodule.prepare_data()
-    datamodule.setup()
-    for note in datamodule.corpus.notes:
-        log.info("note: %s", note)
-    folder.update_manifest(
-        versions={"captionlab": __version__, "python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in _VERSIONS},
-        command=sys.argv,
-        machine={"device": str(machine.device), "precision": machine.precision},
-        corpus=datamodule.corpus.fingerprint,
-        features=datamodule.features.manifest["name"],
-    )
-    module = build.build_module(
-        config, datamodule, {"config": plain_config(config), "features": _features(datamodule)}
-    )
-    logger = build.build_logger(config, folder.path, folder.path.name)
+    logger = build.build_logger(config, folder.path, folder.path.name) if is_leader() else None
     loggers = [MetricsCSV(folder.metrics_path), *([logger] if logger else [])]
     for each in loggers:
         each.log_hyperparams(plain_config(config))
@@ -93,6 +79,23 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     ]
     trainer = build.build_trainer(config, machine, loggers, callbacks, folder.path)
 
+    datamodule = build.build_data(config, machine)
+    datamodule.prepare_data()
+    datamodule.setup()
+    for note in datamodule.corpus.notes:
+        log.info("note: %s", note)
+    if is_leader():
+        folder.update_manifest(
+            versions={"captionlab": __version__, "python": platform.python_version()}
+            | {name: importlib.metadata.version(name) for name in _VERSIONS},
+            command=sys.argv,
+            machine={"device": str(machine.device), "precision": machine.precision},
+            corpus=datamodule.corpus.fingerprint,
+            features=datamodule.features.manifest["name"],
+        )
+    module = build.build_module(
+        config, datamodule, {"config": plain_config(config), "features": _features(datamodule)}
+    )
     last = _read_checkpoint(folder.last_checkpoint)
     if last is None or not last["captionlab"]["finished"]:
         if last is not None:
@@ -108,6 +111,8 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     began = time.perf_counter()
     trainer.test(module, datamodule=datamodule, verbose=False)
     test_seconds = time.perf_counter() - began
+    if not is_leader():
+        return {}
     predictions = {
         image: module.vocabulary.decode(found.tokens) for image, found in module.hypotheses.items()
     }

@@ -26,6 +26,12 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def is_leader() -> bool:
+    """Whether this process is the first of its run; only that one writes into the folder."""
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return int(next((rank for rank in ranks if rank is not None), "0")) == 0
+
+
 class RunFolder:
     """The files of one run.
 
@@ -48,19 +54,20 @@ class RunFolder:
         self.last_checkpoint = self.checkpoints / "last.ckpt"
 
     @contextmanager
-    def lock(self) -> Iterator[bool]:
-        """Keep other processes out of the folder; gives whether one had to be waited for."""
+    def lock(self) -> Iterator[None]:
+        """Keep other runs out of the folder; the leader holds the lock for all its processes."""
+        if not is_leader():
+            yield
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
-        waited = False
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            waited = True
             print(f"{self.path} is being run by another process; waiting for it.", flush=True)
             lock.acquire()
         try:
-            yield waited
+            yield
         finally:
             lock.release()
 

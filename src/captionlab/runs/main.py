@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from captionlab.config.checks import check
 from captionlab.config.schema import register_schemas
 from captionlab.errors import CaptionLabError
-from captionlab.runs.folder import RunFolder
+from captionlab.runs.folder import RunFolder, is_leader
 from captionlab.runs.identity import register_resolver
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ def run(config: DictConfig) -> float | None:
         if is_job:
             return None
         sys.exit(1)
+    if not is_leader():
+        return None
     if not is_job and "CAPTIONLAB_SWEEP" not in os.environ:
         from captionlab.reports import Comparison
 
@@ -66,7 +68,8 @@ def _train(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
 
     log.info("run %s", folder.path)
     result = execute(config, folder)
-    log.info("%s", result_line(result))
+    if result:
+        log.info("%s", result_line(result))
     return result
 
 

@@ -6,6 +6,8 @@ from typing import Literal, cast
 
 import torch
 
+from captionlab.errors import ConfigError
+
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -31,9 +33,17 @@ def autocast_dtype(precision: Precision) -> torch.dtype | None:
 
 
 def find_device(accelerator: str) -> torch.device:
-    """The device on which `accelerator` (Lightning's word) would put its first process."""
+    """The device on which `accelerator` (Lightning's word) would put its first process.
+
+    Raises:
+        ConfigError: if the machine has no such device.
+    """
     if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     if accelerator in ("gpu", "mps", "auto") and torch.backends.mps.is_available():
         return torch.device("mps")
+    if accelerator not in ("auto", "cpu"):
+        raise ConfigError(
+            f"trainer.accelerator={accelerator}: torch finds no such device here; use cpu or auto."
+        )
     return torch.device("cpu")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pytorch_lightning.loggers import WandbLogger
 
 from captionlab.errors import ConfigError
+
+Mode = Literal["online", "offline", "disabled"]
 
 
 class WandbRunLogger(WandbLogger):
@@ -24,7 +26,7 @@ class WandbRunLogger(WandbLogger):
         mode: `offline` needs no account and no network; `disabled` writes nothing.
 
     Raises:
-        ConfigError: if wandb is not installed.
+        ConfigError: if wandb is not installed or cannot start.
     """
 
     def __init__(
@@ -33,8 +35,10 @@ class WandbRunLogger(WandbLogger):
         run_id: str,
         project: str,
         entity: str | None,
-        mode: Literal["online", "offline", "disabled"],
+        mode: Mode,
     ) -> None:
+        if mode not in get_args(Mode):
+            raise ConfigError(f"logger.mode={mode} is unknown; use {', '.join(get_args(Mode))}.")
         try:
             import wandb
         except ImportError as error:
