@@ -181,10 +181,10 @@ class _Builder:
             self.folder.mkdir(exist_ok=True)
         arrays = {name: self._map(name, create=done == 0) for name in self.shapes}
         began = time.perf_counter()
-        self._prepare(batch_size, num_workers)
         images = self.corpus.images
         paths = [image.path for image in images[done:]]
         batches = _pixel_batches(paths, self.encoder.preprocessing, batch_size, num_workers)
+        self._prepare(batch_size, num_workers)
         written = recorded = done
         told = began
         with tqdm(
@@ -334,14 +334,20 @@ def _collate(photos: list[Tensor | str]) -> Tensor | str:
 def _pixel_batches(
     paths: list[Path], preprocessing: Preprocessing, batch_size: int, num_workers: int
 ) -> Iterator[Tensor]:
-    """Decoded photos in order, uint8 (B, 3, S, S), made ahead of their use."""
+    """Decoded photos in order, uint8 (B, 3, S, S), made ahead of their use.
+
+    The workers start at once: forked before the encoder is loaded they stay small.
+    """
     loader: Any = DataLoader(
         _Photos(paths, preprocessing),
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=_collate,
     )
-    for batch in loader:
-        if isinstance(batch, str):
-            raise DataError(batch)
-        yield batch
+    return map(_checked, iter(loader))
+
+
+def _checked(batch: Tensor | str) -> Tensor:
+    if isinstance(batch, str):
+        raise DataError(batch)
+    return batch

@@ -67,7 +67,6 @@ def execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
 
 def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     _quieten()
-    _keep_freed_memory()
     machine = build.Machine.of(config)
     logger = build.build_logger(config, folder.path, folder.path.name) if is_leader() else None
     loggers = [MetricsCSV(folder.metrics_path), *([logger] if logger else [])]
@@ -100,6 +99,7 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     if last is None or not last["captionlab"]["finished"]:
         if last is not None:
             log.info("resuming after epoch %d of %s", last["epoch"] + 1, folder.path)
+        _keep_freed_memory()
         resume = None if last is None else str(folder.last_checkpoint)
         trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
         last = _read_checkpoint(folder.last_checkpoint)
