@@ -48,7 +48,7 @@ class WandbRunLogger(WandbLogger):
             ) from error
         try:
             experiment = wandb.init(
-                dir=run_folder,
+                dir=str(run_folder),
                 id=run_id.rsplit("-", 1)[-1],
                 name=run_id,
                 project=project,
