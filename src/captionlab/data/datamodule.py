@@ -113,6 +113,11 @@ class CaptionDataModule(pl.LightningDataModule):
         }
         training = [caption for captions in tokenized["train"].values() for caption in captions]
         self.vocabulary = Vocabulary.build(training, self.min_count, self.max_vocabulary)
+        log.info(
+            "vocabulary of %d words; it has %.1f %% of the running words of validation captions",
+            len(self.vocabulary),
+            100 * self.vocabulary.coverage(c for each in tokenized["val"].values() for c in each),
+        )
         cut = sum(len(caption) > self.max_caption_length for caption in training)
         if cut:
             log.info(
