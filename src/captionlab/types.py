@@ -138,11 +138,14 @@ class Scores:
         corpus: metric name (`bleu_1` .. `bleu_4`, `rouge_l`, `cider_d`, `meteor`) to its corpus
             score, as a fraction (CIDEr-D on its own scale, 0 to 10).
         per_image: metric name to one value per image, in the order of `image_ids`.
+        statistics: `bleu` and `meteor` to what that metric sums over images before it scores,
+            one row per image. With `per_image` they give the scores of any resample.
         image_ids: the images scored, each once.
         missing: metric name to the reason why it has no score.
     """
 
     corpus: dict[str, float]
     per_image: dict[str, list[float]]
+    statistics: dict[str, list[list[float]]]
     image_ids: Sequence[str]
     missing: dict[str, str]

@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from captionlab.decoders import RecurrentDecoder
-from captionlab.search import BeamSearch, GreedySearch
+from captionlab.search import (
+    BeamSearch,
+    GreedySearch,
+    SampleSearch,
+    caption_log_probabilities,
+)
 from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
 from tests.conftest import MakeDecoder, features
 
@@ -115,3 +120,64 @@ def test_no_caption_holds_a_special_word(make_decoder: MakeDecoder) -> None:
 def test_sizes_that_cannot_be_are_refused(arguments: tuple[int, int, float]) -> None:
     with pytest.raises(ValueError, match="at least"):
         BeamSearch(*arguments)
+
+
+@pytest.mark.parametrize(("cell", "conditioning"), EVERY)
+def test_sampling_towards_zero_is_greedy(
+    make_decoder: MakeDecoder, cell: str, conditioning: str
+) -> None:
+    decoder = make_decoder(cell, conditioning).eval()
+    greedy = GreedySearch(8)(decoder, features(12))
+    for cold in (
+        SampleSearch(8, 1e-6, None, 1.0, seed=3),
+        SampleSearch(8, 1.0, 1, 1.0, seed=3),
+        SampleSearch(8, 1.0, None, 1e-6, seed=3),
+    ):
+        drawn = cold(decoder, features(12))
+        assert [found.tokens for found in drawn] == [found.tokens for found in greedy]
+        for one, other in zip(drawn, greedy, strict=True):
+            assert one.finished == other.finished or len(one.tokens) == 8
+
+
+def test_words_are_drawn_by_their_probability(make_decoder: MakeDecoder) -> None:
+    decoder = make_decoder(vocabulary_size=8).eval()
+    image = features(1)
+    drawn = SampleSearch(1, 1.0, None, 1.0, seed=0).draw(decoder, image, 20_000)[0]
+    assert drawn == SampleSearch(1, 1.0, None, 1.0, seed=0).draw(decoder, image, 20_000)[0]
+    with torch.inference_mode():
+        log_probs, _ = decoder.step(torch.tensor([START_ID]), decoder.start(image))
+    allowed = [END_ID, *range(4, 8)]
+    expected = log_probs[0, allowed].softmax(-1).tolist()
+    first = [found.tokens[0] if found.tokens else END_ID for found in drawn]
+    for word, share in zip(allowed, expected, strict=True):
+        assert first.count(word) / 20_000 == pytest.approx(share, abs=0.015)
+    narrow = SampleSearch(1, 1.0, 2, 1.0, seed=0).draw(decoder, image, 500)[0]
+    assert len({found.tokens for found in narrow}) == 2
+    likeliest_two = sorted(zip(expected, allowed, strict=True))[-2:]
+    nucleus = SampleSearch(1, 1.0, None, likeliest_two[1][0] + 1e-4, seed=0)
+    assert len({found.tokens for found in nucleus.draw(decoder, image, 500)[0]}) == 2
+
+
+def test_bad_sampling_options_are_refused() -> None:
+    for options in ((0.0, None, 1.0), (1.0, 0, 1.0), (1.0, None, 0.0)):
+        with pytest.raises(ValueError, match="temperature must be positive"):
+            SampleSearch(5, *options, seed=0)
+
+
+@pytest.mark.parametrize(("cell", "conditioning"), EVERY)
+def test_the_likelihood_of_a_caption_is_that_of_its_search(
+    make_decoder: MakeDecoder, cell: str, conditioning: str
+) -> None:
+    decoder = make_decoder(cell, conditioning).eval()
+    images = features(6)
+    found = BeamSearch(8, beam_size=3, length_penalty=0.7)(decoder, images)
+    tokens = torch.zeros(6, 2, 10, dtype=torch.int64)  # the second caption is all padding
+    for i, hypothesis in enumerate(found):
+        written = [START_ID, *hypothesis.tokens, *([END_ID] if hypothesis.finished else [])]
+        tokens[i, 0, : len(written)] = torch.tensor(written)
+    log_probs, counts = caption_log_probabilities(decoder, images, tokens)
+    for i, hypothesis in enumerate(found):
+        assert float(log_probs[i, 0]) == pytest.approx(hypothesis.log_probability, abs=1e-4)
+        assert int(counts[i, 0]) == len(hypothesis.tokens) + hypothesis.finished
+    assert log_probs[:, 1].tolist() == [0.0] * 6
+    assert counts[:, 1].tolist() == [0] * 6

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+import pytest
+
 from captionlab.data.corpus import CaptionCorpus
-from captionlab.data.shapes import generate_shapes
+from captionlab.data.shapes import (
+    Scene,
+    SceneObject,
+    check_caption,
+    generate_shapes,
+    read_scenes,
+)
+from captionlab.text import PTBTokenizer
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -31,20 +39,43 @@ def test_it_is_made_once_and_anew_for_other_arguments(tmp_path: Path) -> None:
 
 
 def test_captions_are_true_of_their_scene(shapes_root: Path, shapes: CaptionCorpus) -> None:
-    lines = (shapes_root / "scenes.jsonl").read_text().splitlines()
-    scenes = {scene["image"]: scene for scene in map(json.loads, lines)}
-    colours = {each["colour"] for scene in scenes.values() for each in scene["objects"]}
+    scenes, tokenize = read_scenes(shapes_root), PTBTokenizer()
+    claims = 0
     for image in shapes.images:
-        scene = scenes[image.image_id]
-        told = {each["colour"] for each in scene["objects"]}
         for caption in image.captions:
-            assert set(caption.lower().split()) & colours == told
-            if "left of" in caption:
-                xs = {each["colour"]: each["x"] for each in scene["objects"]}
-                before, after = caption.lower().split("left of")
-                first = [word for word in before.split() if word in xs][-1]
-                second = next(word for word in after.split() if word in xs)
-                assert xs[first] < xs[second]
+            found = check_caption(tokenize(caption), scenes[image.image_id])
+            assert all(true == told for true, told in found.values()), caption
+            claims += sum(told for _, told in found.values())
+    assert claims > 5 * len(shapes.images) * 3
+
+
+@pytest.mark.parametrize(
+    ("caption", "true", "false"),
+    [
+        ("a large red circle left of a small blue star on white", "all", ""),
+        ("a red circle and a blue star", "number shape colour", ""),
+        ("there is a red disc", "shape colour", "number"),
+        ("a red star beside a blue star", "number shape", "colour"),
+        ("a small red circle and a small blue star", "number shape size", "size"),
+        ("a blue star left of a red circle against grey", "shape", "relation background"),
+        ("a red circle above a blue star", "shape", "relation"),
+        ("a red circle left of a red circle", "shape", "relation"),
+        ("a green square left of a blue star", "shape", "shape colour relation"),
+        ("", "", "number"),
+    ],
+)
+def test_what_a_caption_claims_is_checked(caption: str, true: str, false: str) -> None:
+    scene = Scene(
+        "white",
+        (
+            SceneObject("circle", "red", "large", 0.2, 0.5),
+            SceneObject("star", "blue", "small", 0.8, 0.6),
+        ),
+    )
+    found = check_caption(caption.split(), scene)
+    assert {name for name, (right, told) in found.items() if right < told} == set(false.split())
+    for name in found if true == "all" else true.split():
+        assert found[name][0] > 0, name
 
 
 def test_references_of_an_image_differ(shapes: CaptionCorpus) -> None:

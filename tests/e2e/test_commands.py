@@ -70,6 +70,7 @@ def test_a_sweep_compares_and_answers_again_from_disk(tmp_path: Path) -> None:
         "comparison.png",
         "results.csv",
         "results.md",
+        "significance.csv",
     ]
     folders = run_folders(tmp_path)
     assert len(folders) == 2
@@ -134,7 +135,7 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     (folder,) = run_folders(tmp_path)
     assert len((folder / "predictions.jsonl").read_text().splitlines()) == 12
-    assert read(folder / "result.json")["num_test_images"] == 12
+    assert read(folder / "result.json")["num_images"] == 12
     assert len((folder / "metrics.csv").read_text().splitlines()) == 3
 
 

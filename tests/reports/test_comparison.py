@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,10 @@ def write_run(
             "seconds": {"encode": 10.0, "train": 20.0, "test": 1.0},
             "epochs": 3,
             "best_epoch": 2,
-            "distinct_captions": 0.5,
+            "language": {"distinct_captions": 0.5},
+            "truth": {"colour": 0.75},
+            "human": {"cider_d": 1.5},
+            "warnings": [],
             "peak_memory_bytes": 2_000_000_000,
         }
         (path / "result.json").write_text(json.dumps(result))
@@ -108,6 +112,65 @@ def test_the_table_fits_the_terminal(tmp_path: Path, width: int) -> None:
     folders = [write_run(tmp_path, "resnet101", "lstm", 0, 0.5)]
     lines = printed(Comparison.read(folders), width).splitlines()
     assert max(len(line) for line in lines if "│" in line) <= width
+
+
+def write_predictions(run: Path, shift: float, num_images: int = 30) -> Path:
+    """What each image got: CIDEr-D random, better by `shift`."""
+    rng = random.Random(run.name)
+    rows = [
+        {
+            "image_id": f"{i}.jpg",
+            "caption": "a dog",
+            "scores": {"bleu_4": 0.2, "cider_d": rng.gauss(0.5 + shift, 0.1)},
+            "statistics": {"bleu": [5, 4, 3, rng.randint(1, 2), 8, 7, 6, 5, 8, 8]},
+        }
+        for i in range(num_images)
+    ]
+    (run / "predictions.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    return run
+
+
+def test_real_differences_are_told_apart_from_chance(tmp_path: Path) -> None:
+    folders = [
+        write_predictions(write_run(tmp_path, "resnet", "lstm", 0, 0.9), 0.4),
+        write_predictions(write_run(tmp_path, "resnet", "lstm", 1, 0.9), 0.4),
+        write_predictions(write_run(tmp_path, "vgg", "lstm", 0, 0.5), 0.0),
+        write_predictions(write_run(tmp_path, "vgg", "lstm", 1, 0.51), 0.0),
+        write_predictions(write_run(tmp_path, "xception", "lstm", 0, 0.89), 0.4),
+    ]
+    comparison = Comparison.read(folders)
+    text = printed(comparison)
+    assert "Differences from resnet" in text
+    (vgg,) = (line for line in text.splitlines() if line.startswith("│ vgg") and "[" in line)
+    assert vgg.count("< 0.001") == 1, "CIDEr-D over images"
+    (other,) = (line for line in text.splitlines() if line.startswith("│ xcep") and "[" in line)
+    assert "< 0.001" not in other
+    written = {path.name: path for path in comparison.write(tmp_path / "report")}
+    rows = list(csv.DictReader(written["significance.csv"].open()))
+    (seeds,) = (
+        float(row["p_seeds"])
+        for row in rows
+        if (row["first"], row["second"], row["score"]) == ("resnet", "vgg", "cider_d")
+    )
+    assert seeds < 0.01
+    pairs = {(row["first"], row["second"]) for row in rows if row["second"]}
+    assert pairs == {("resnet", "xception"), ("resnet", "vgg"), ("xception", "vgg")}
+    intervals = [row for row in rows if not row["second"] and row["score"] == "cider_d"]
+    assert len(intervals) == 3
+    markdown = written["results.md"].read_text()
+    assert "## Which differences are real" in markdown
+    assert "| *people* |" in markdown
+    assert "| vgg | 75.0 |" in markdown, "what is true of the scene"
+
+
+def test_runs_on_other_images_are_not_tested_against_each_other(tmp_path: Path) -> None:
+    folders = [
+        write_predictions(write_run(tmp_path, "resnet", "lstm", 0, 0.9), 0.4, 30),
+        write_predictions(write_run(tmp_path, "vgg", "lstm", 0, 0.5), 0.0, 29),
+    ]
+    assert Comparison.read(folders).differences is None
+    (folders[0] / "predictions.jsonl").write_text("{")
+    assert Comparison.read(folders).differences is None
 
 
 def test_a_comparison_without_any_result_is_written(tmp_path: Path) -> None:

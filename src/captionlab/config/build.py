@@ -14,14 +14,16 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import TQDMProgressBar
 
-from captionlab.data import CaptionDataModule
+from captionlab.data import CaptionDataModule, ImageEncoder
+from captionlab.decoders import Decoder
 from captionlab.decoders.cells import StateShape
 from captionlab.errors import ConfigError
 from captionlab.metrics import CaptionMetrics
-from captionlab.search import GreedySearch
+from captionlab.search import GreedySearch, Search
 from captionlab.training.module import CaptioningModule
 from captionlab.training.precision import autocast_dtype, find_device, resolve_precision
 from captionlab.training.seeding import seeded
+from captionlab.types import FeatureShape
 
 _NOT_ARGUMENTS = ("name", "suggested")
 
@@ -50,8 +52,20 @@ class Machine(NamedTuple):
 
 def build_data(config: DictConfig, machine: Machine) -> CaptionDataModule:
     """The data module, its photos encoded by the frozen encoder when it is prepared."""
+    encoder = _partial(config.encoder, leave_out=("batch_size",))()
+    return _build_data(config, machine, encoder)
+
+
+def build_reader(config: DictConfig) -> CaptionDataModule:
+    """The data module without an encoder, for those who want its corpus alone."""
+    return _build_data(config, Machine(torch.device("cpu"), None), None)
+
+
+def _build_data(
+    config: DictConfig, machine: Machine, encoder: ImageEncoder | None
+) -> CaptionDataModule:
     datamodule: CaptionDataModule = _partial(config.data)(
-        encoder=_partial(config.encoder, leave_out=("batch_size",))(),
+        encoder=encoder,
         tokenizer=_partial(config.tokenizer)(),
         feature_dir=Path(config.cache_dir) / "features",
         encode_batch_size=config.encoder.batch_size,
@@ -66,7 +80,23 @@ def build_module(
     config: DictConfig, datamodule: CaptionDataModule, identity: dict[str, Any]
 ) -> CaptioningModule:
     """The LightningModule for data that is set up; each part is seeded by itself."""
-    shape = datamodule.features.feature_shape
+    shape, vocabulary = datamodule.features.feature_shape, datamodule.vocabulary
+    return CaptioningModule(
+        decoder=build_decoder(config, shape, len(vocabulary)),
+        objective=_partial(config.objective)(),
+        validation_search=GreedySearch(config.search.max_length),
+        test_search=build_search(config),
+        optimizer=_partial(config.optimizer),
+        schedule=_partial(config.schedule)(),
+        vocabulary=vocabulary,
+        validation_metrics=CaptionMetrics(datamodule.references("val")),
+        seed=config.seed,
+        identity=identity,
+    )
+
+
+def build_decoder(config: DictConfig, shape: FeatureShape, vocabulary_size: int) -> Decoder:
+    """A decoder with fresh weights, those of conditioning and cell drawn apart."""
     decoder = config.decoder
     with seeded(config.seed, "conditioning"):
         conditioning = _partial(config.conditioning)(
@@ -75,21 +105,16 @@ def build_module(
             state_shape=StateShape.of(decoder.cell, decoder.num_layers, decoder.hidden_dim),
         )
     with seeded(config.seed, "decoder"):
-        built = _partial(decoder)(
-            conditioning=conditioning, vocabulary_size=len(datamodule.vocabulary)
+        built: Decoder = _partial(decoder)(
+            conditioning=conditioning, vocabulary_size=vocabulary_size
         )
-    return CaptioningModule(
-        decoder=built,
-        objective=_partial(config.objective)(),
-        validation_search=GreedySearch(config.search.max_length),
-        test_search=_partial(config.search)(),
-        optimizer=_partial(config.optimizer),
-        schedule=_partial(config.schedule)(),
-        vocabulary=datamodule.vocabulary,
-        validation_metrics=CaptionMetrics(datamodule.references("val")),
-        seed=config.seed,
-        identity=identity,
-    )
+    return built
+
+
+def build_search(config: DictConfig) -> Search:
+    """The search that writes the captions a run is judged by."""
+    search: Search = _partial(config.search)()
+    return search
 
 
 def build_logger(config: DictConfig, run_folder: Path, run_id: str) -> Any | None:

@@ -117,6 +117,15 @@ class Beam(Greedy):
 
 
 @dataclass
+class Sample(Greedy):
+    _target_: str = "captionlab.search.SampleSearch"
+    temperature: float = MISSING
+    top_k: int | None = None
+    top_p: float = MISSING
+    seed: int = MISSING
+
+
+@dataclass
 class AdamW:
     _target_: str = "torch.optim.AdamW"
     name: str = MISSING
@@ -168,7 +177,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "decoder": {"recurrent": RecurrentDecoder},
     "conditioning": {"attention": Attention, "pre_inject": PreInject},
     "objective": {"cross_entropy": CrossEntropy},
-    "search": {"greedy": Greedy, "beam": Beam},
+    "search": {"greedy": Greedy, "beam": Beam, "sample": Sample},
     "optimizer": {"adamw": AdamW},
     "schedule": {"none": ConstantSchedule, "cosine": CosineSchedule},
 }

@@ -3,6 +3,7 @@
 from captionlab.data.corpus import CaptionCorpus, CaptionedImage
 from captionlab.data.datamodule import CaptionDataModule, Flickr8kDataModule, ShapesDataModule
 from captionlab.data.feature_store import FeatureStore, ImageEncoder
+from captionlab.data.flickr8k import read_flickr8k
 
 __all__ = [
     "CaptionCorpus",
@@ -12,4 +13,5 @@ __all__ = [
     "Flickr8kDataModule",
     "ImageEncoder",
     "ShapesDataModule",
+    "read_flickr8k",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import pytorch_lightning as pl
 import torch
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 from captionlab.data.corpus import CaptionCorpus, Split
 from captionlab.data.feature_store import FeatureStore, ImageEncoder
 from captionlab.data.flickr8k import read_flickr8k
-from captionlab.data.shapes import generate_shapes
+from captionlab.data.shapes import ATTRIBUTES, check_caption, generate_shapes, read_scenes
 from captionlab.text import Tokenizer, Vocabulary
 from captionlab.types import PAD_ID, CaptionBatch
 
@@ -31,14 +32,15 @@ class CaptionDataModule(pl.LightningDataModule):
 
     Args:
         root: folder of the data set.
-        encoder: frozen; run once for each image, ever.
+        encoder: frozen; run once for each image, ever. None where only the corpus is wanted.
         tokenizer: of captions.
         min_count: a word seen fewer times in training captions is unknown.
         max_vocabulary: most words, special ones included; None for no limit.
         max_caption_length: training captions are cut after so many words.
         batch_size: images per training batch, each with all its captions.
         eval_batch_size: images per validation and test batch.
-        num_workers: processes that read photos while encoding; None for one less than the cores.
+        num_workers: processes that read photos while encoding; None for a quarter of the cores,
+            for all but one where another device encodes, and for at most 8.
         feature_dir: where encoded images are kept.
         encode_batch_size: images encoded at once.
         device: where the encoder runs.
@@ -59,7 +61,7 @@ class CaptionDataModule(pl.LightningDataModule):
         self,
         *,
         root: str | Path,
-        encoder: ImageEncoder,
+        encoder: ImageEncoder | None,
         tokenizer: Tokenizer,
         min_count: int,
         max_vocabulary: int | None,
@@ -83,7 +85,9 @@ class CaptionDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        self.num_workers = min((cores or 1) - 1, 8) if num_workers is None else num_workers
+        # Beside an encoder on the CPU, more workers take its cores.
+        spare = (cores or 1) // 4 if device.type == "cpu" else (cores or 1) - 1
+        self.num_workers = min(spare, 8) if num_workers is None else num_workers
         self.feature_dir = feature_dir
         self.encode_batch_size = encode_batch_size
         self.device = device
@@ -138,6 +142,30 @@ class CaptionDataModule(pl.LightningDataModule):
         """Image id to captions as people wrote them."""
         return self.corpus.references(split)
 
+    def open_features(self, corpus: CaptionCorpus) -> FeatureStore:
+        """Features of a corpus, this one or another, encoded first where they are not yet."""
+        assert self.encoder is not None, "made as a reader"
+        return FeatureStore.open_or_build(
+            self.feature_dir,
+            corpus,
+            self.encoder,
+            batch_size=self.encode_batch_size,
+            num_workers=self.num_workers,
+            device=self.device,
+            autocast_dtype=self.autocast_dtype,
+        )
+
+    def truth(self, captions: Mapping[str, str]) -> dict[str, float]:
+        """What the data set itself knows of captions: the share of claims that are true, by kind.
+
+        Args:
+            captions: image id to caption.
+
+        Returns:
+            Nothing, where all that is known of an image are its captions.
+        """
+        return {}
+
     def train_dataloader(self) -> DataLoader[CaptionBatch]:
         return self._loader("train", self.batch_size, shuffle=True)
 
@@ -156,15 +184,7 @@ class CaptionDataModule(pl.LightningDataModule):
         if hasattr(self, "features"):
             return
         self.corpus = self.read()
-        self.features = FeatureStore.open_or_build(
-            self.feature_dir,
-            self.corpus,
-            self.encoder,
-            batch_size=self.encode_batch_size,
-            num_workers=self.num_workers,
-            device=self.device,
-            autocast_dtype=self.autocast_dtype,
-        )
+        self.features = self.open_features(self.corpus)
         del self.encoder  # its weights are no more needed
 
     def _loader(self, split: Split, batch_size: int, shuffle: bool) -> DataLoader[CaptionBatch]:
@@ -271,3 +291,27 @@ class ShapesDataModule(CaptionDataModule):
     def read(self) -> CaptionCorpus:
         generate_shapes(self.root, *self.generator)
         return read_flickr8k(self.root, name="shapes")
+
+    def open_features(self, corpus: CaptionCorpus) -> FeatureStore:
+        """Features of a corpus, this one or another, encoded first where they are not yet."""
+        assert self.encoder is not None, "made as a reader"
+        return FeatureStore.open_or_build(
+            self.feature_dir,
+            corpus,
+            self.encoder,
+            batch_size=self.encode_batch_size,
+            num_workers=self.num_workers,
+            device=self.device,
+            autocast_dtype=self.autocast_dtype,
+        )
+
+    def truth(self, captions: Mapping[str, str]) -> dict[str, float]:
+        """The share of true claims by attribute, and of captions with no false claim as `all`."""
+        scenes = read_scenes(self.root)
+        checked = [check_caption(c.split(), scenes[image]) for image, c in captions.items()]
+        shares = {"all": fmean(all(t == n for t, n in each.values()) for each in checked)}
+        for attribute in ATTRIBUTES:
+            true = sum(each[attribute][0] for each in checked)
+            if claims := sum(each[attribute][1] for each in checked):
+                shares[attribute] = true / claims
+        return shares

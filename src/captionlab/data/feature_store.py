@@ -27,7 +27,7 @@ from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _HALF = np.float16
 _BLOCK = 256  # images between two records of progress
 _SECONDS_BETWEEN_LINES = 30  # in a log file, which has no bar

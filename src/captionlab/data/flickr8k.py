@@ -34,7 +34,7 @@ def read_flickr8k(root: Path, name: str = "flickr8k") -> CaptionCorpus:
     present = {path.name for path in photos.iterdir()}
     splits: dict[Split, tuple[CaptionedImage, ...]] = {}
     for split, file in _LISTS.items():
-        images = [line.strip() for line in _read_lines(text / file) if line.strip()]
+        images = [line.strip() for line in read_lines(text / file) if line.strip()]
         for number, image in enumerate(images, 1):
             if image not in captions:
                 raise DataError(
@@ -95,7 +95,7 @@ def _find_photos(root: Path) -> Path:
 
 def _read_captions(path: Path) -> dict[str, list[str]]:
     captions: dict[str, list[str]] = {}
-    for number, line in enumerate(_read_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line:
             continue
         match = _LINE.fullmatch(line)
@@ -112,8 +112,12 @@ def _read_captions(path: Path) -> dict[str, list[str]]:
     return captions
 
 
-def _read_lines(path: Path) -> list[str]:
-    """Lines without their ends; a byte order mark and CRLF are tolerated."""
+def read_lines(path: Path) -> list[str]:
+    """Lines without their ends; a byte order mark and CRLF are tolerated.
+
+    Raises:
+        DataError: if the file is not UTF-8, with the line.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

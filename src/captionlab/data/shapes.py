@@ -12,7 +12,7 @@ import json
 import math
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,6 +50,17 @@ _RELATIONS = {
     "below": ("below", "under"),
 }
 _SUPERSAMPLING = 4
+ATTRIBUTES = ("number", "shape", "colour", "size", "relation", "background")
+_SIZE_OF = {word: size for size, words in _SIZES.items() for word in words}
+_SHAPE_OF = {word: shape for shape, words in _SHAPES.items() for word in words}
+# The word of a relation that no other has.
+_RELATION_OF = {
+    word: relation
+    for relation, phrases in _RELATIONS.items()
+    for phrase in phrases
+    for word in phrase.split()
+    if word not in ("to", "the", "of")
+}
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,64 @@ def generate_shapes(
         if manifest.exists():  # ours, of other arguments; never somebody's own folder
             shutil.rmtree(root)
         temporary.rename(root)
+
+
+def read_scenes(root: Path) -> dict[str, Scene]:
+    """Photo name to what is drawn in it, of a data set that `generate_shapes` made in `root`."""
+    scenes = {}
+    for line in (root / "scenes.jsonl").read_text().splitlines():
+        told = json.loads(line)
+        objects = tuple(SceneObject(**each) for each in told["objects"])
+        scenes[told["image"]] = Scene(told["background"], objects)
+    return scenes
+
+
+def check_caption(words: Sequence[str], scene: Scene) -> dict[str, tuple[int, int]]:
+    """What a caption says of a scene, and how much of it is true.
+
+    Args:
+        words: tokenised caption, in the words of the grammar; others say nothing.
+        scene: what is drawn.
+
+    Returns:
+        Attribute to the number of true claims and of claims. `number`: as many objects are named
+        as there are. `shape`: of an object. `colour`: an object has this shape and colour.
+        `size`: it has this size as well. `relation`: two named objects are so placed (false where
+        either is not there). `background`: its colour.
+    """
+    claims: dict[str, list[bool]] = {attribute: [] for attribute in ATTRIBUTES}
+    named: list[SceneObject | None] = []  # the object of each name, None where there is none
+    relation, adjectives = None, dict[str, str]()
+    for i, word in enumerate(words):
+        if word in _SIZE_OF:
+            adjectives["size"] = _SIZE_OF[word]
+        elif word in _COLOURS:
+            adjectives["colour"] = word
+        elif word in _RELATION_OF:
+            relation = _RELATION_OF[word]
+        elif word in _BACKGROUNDS and i and words[i - 1] in ("a", "on", "against"):
+            claims["background"].append(word == scene.background)
+        elif word in _SHAPE_OF:
+            like = {"shape": _SHAPE_OF[word]}
+            fitting = _fitting(scene, like)
+            claims["shape"].append(bool(fitting))
+            for attribute in ("colour", "size"):
+                if attribute in adjectives:
+                    like[attribute] = adjectives[attribute]
+                    fitting = _fitting(scene, like)
+                    claims[attribute].append(bool(fitting))
+            named.append(fitting[0] if fitting else None)
+            if relation is not None and len(named) > 1:
+                a, b = named[-2:]
+                holds = a is not None and b is not None and a is not b and _relation(a, b)
+                claims["relation"].append(holds == relation)
+            relation, adjectives = None, {}
+    claims["number"].append(len(named) == len(scene.objects))
+    return {attribute: (sum(each), len(each)) for attribute, each in claims.items()}
+
+
+def _fitting(scene: Scene, like: Mapping[str, str]) -> list[SceneObject]:
+    return [o for o in scene.objects if all(getattr(o, k) == v for k, v in like.items())]
 
 
 def _write(

@@ -25,7 +25,7 @@ _START_SECONDS = 120.0  # METEOR loads its paraphrases on a busy machine
 _LINE_SECONDS = 60.0
 _LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 # A German or Turkish locale kills METEOR; the serial collector needs half the memory.
-_OPTIONS = ["-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8", "-XX:+UseSerialGC"]
+OPTIONS = ["-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8", "-XX:+UseSerialGC"]
 
 
 class JavaError(CaptionLabError):
@@ -59,10 +59,10 @@ def stanford_tokenize(captions: Sequence[str]) -> list[str]:
     """
     if not captions:
         return []
-    jar = _shipped("tokenizer") / "stanford-corenlp-3.4.1.jar"
+    jar = shipped("tokenizer") / "stanford-corenlp-3.4.1.jar"
     main = "edu.stanford.nlp.process.PTBTokenizer"
     # 3.4.1 reads and writes the platform's encoding unless told.
-    command = [find_java(), *_OPTIONS, "-Dstdout.encoding=UTF-8", "-cp", str(jar), main]
+    command = [find_java(), *OPTIONS, "-Dstdout.encoding=UTF-8", "-cp", str(jar), main]
     command += ["-preserveLines", "-lowerCase", "-encoding", "UTF-8"]
     text = "\n".join(_LINE_BREAKS.sub(" ", caption) for caption in captions) + "\n"
     try:
@@ -106,8 +106,12 @@ class Meteor:
 
     def score(
         self, references: Mapping[str, Sequence[str]], captions: Mapping[str, str]
-    ) -> tuple[float, list[float]]:
-        """Corpus score and one per image, in the order of `references`; all text tokenised.
+    ) -> tuple[float, list[float], list[list[float]]]:
+        """Score one caption per image; all text tokenised.
+
+        Returns:
+            The corpus score, one per image in the order of `references`, and what METEOR sums
+            over images, 23 numbers for each (see `captionlab.metrics.resampling.meteor`).
 
         Raises:
             JavaError: if METEOR fails; it may be asked again.
@@ -127,7 +131,7 @@ class Meteor:
         except JavaError:
             self.close()
             raise
-        return values[-1], values[:-1]
+        return values[-1], values[:-1], [list(map(float, line.split())) for line in statistics]
 
     def close(self) -> None:
         """End the process; `score` starts another."""
@@ -137,8 +141,8 @@ class Meteor:
             self._process = None
 
     def _start(self) -> None:
-        folder = _shipped("meteor")
-        command = [find_java(), *_OPTIONS, "-Xmx2G", "-jar", str(folder / "meteor-1.5.jar")]
+        folder = shipped("meteor")
+        command = [find_java(), *OPTIONS, "-Xmx2G", "-jar", str(folder / "meteor-1.5.jar")]
         command += ["-", "-", "-stdio", "-l", "en", "-norm"]
         self._errors.seek(0)
         self._errors.truncate()
@@ -202,7 +206,7 @@ def _write(stream: Any, text: bytes) -> None:
         pass  # the reader sees the end of the process and says why
 
 
-def _shipped(package: str) -> Path:
+def shipped(package: str) -> Path:
     """The folder of a sub-package of pycocoevalcap."""
     spec = importlib.util.find_spec(f"pycocoevalcap.{package}")
     assert spec is not None

@@ -1,24 +1,27 @@
 """BLEU, ROUGE-L and CIDEr-D over tokenised captions, equal to pycocoevalcap's to the last bit.
 
-Everything that depends on the references alone is computed once. To be equal, sums run in the
-order in which n-grams first appear, and words are split as there: BLEU and CIDEr-D at any white
-space, ROUGE-L at single spaces.
+Everything that depends on the references alone is computed once; n-grams are numbers, counted and
+matched for all images together. To be equal, sums run in the order in which n-grams first appear
+(`np.bincount` adds in the order of its input), and words are split as there: BLEU and CIDEr-D at
+any white space, ROUGE-L at single spaces.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 _ORDERS = 4
 _TINY, _SMALL = 1e-15, 1e-9
 _BETA = 1.2
 _SIGMA = 6.0
 
-_NGram = tuple[str, ...]
+_Ints = NDArray[np.int64]
+_Floats = NDArray[np.float64]
 
 
 class NGramScorer:
@@ -44,17 +47,25 @@ class NGramScorer:
             if not captions:
                 raise ValueError(f"image {image} has no references.")
         self.image_ids = list(references)
-        counts = {image: [_count(c) for c in captions] for image, captions in references.items()}
-        self._bleu = [_BleuReferences(counts[image]) for image in self.image_ids]
         self._rouge = [[c.split(" ") for c in references[image]] for image in self.image_ids]
-        self._inverse_frequency = _InverseFrequency(list(counts.values()))
-        self._cider = [
-            _CiderReferences(counts[image], self._inverse_frequency) for image in self.image_ids
-        ]
+        self._word_ids: dict[str, int] = {}
+        words = _Words.of([c for each in references.values() for c in each], self._word_ids)
+        self._lengths = words.lengths
+        self._num_references = np.array([len(each) for each in references.values()])
+        self._image = np.repeat(np.arange(len(references)), self._num_references)  # of a reference
+        self._orders: list[_Order] = []
+        gram: _Ints | None = None
+        for k in range(_ORDERS):
+            place, code = words.codes(k, gram, len(self._word_ids))
+            codes, compact = np.unique(code, return_inverse=True)
+            self._orders.append(
+                _Order(codes, _count(words.caption[place], compact), self._image, len(references))
+            )
+            gram = words.spread(place, compact)
 
     def score(
         self, captions: Mapping[str, str], metrics: Sequence[str] = metrics
-    ) -> tuple[dict[str, float], dict[str, list[float]]]:
+    ) -> tuple[dict[str, float], dict[str, list[float]], list[list[float]]]:
         """Score one tokenised caption per image.
 
         Args:
@@ -62,14 +73,23 @@ class NGramScorer:
             metrics: some of `bleu`, `rouge_l`, `cider_d`.
 
         Returns:
-            Corpus scores and one score per image in the order of `image_ids`, both by name.
+            Corpus scores, and one score per image in the order of `image_ids`, both by name; and
+            what BLEU sums over images, one row per image: n-grams found in a reference and
+            n-grams written, each for orders 1 to 4, length, closest reference length.
         """
         ordered = [captions[image] for image in self.image_ids]
         corpus: dict[str, float] = {}
         per_image: dict[str, list[float]] = {}
-        counted = [_count(caption) for caption in ordered]
+        statistics: list[list[float]] = []
+        words = _Words.of(ordered, dict(self._word_ids))
+        counted = self._match(words) if "bleu" in metrics or "cider_d" in metrics else []
         if "bleu" in metrics:
-            self._score_bleu(counted, corpus, per_image)
+            statistics = self._bleu_statistics(counted, words.lengths)
+            whole = bleu([sum(column) for column in zip(*statistics, strict=True)])
+            images = [bleu(row) for row in statistics]
+            for k in range(_ORDERS):
+                corpus[f"bleu_{k + 1}"] = whole[k]
+                per_image[f"bleu_{k + 1}"] = [one[k] for one in images]
         if "rouge_l" in metrics:
             values = [
                 _rouge_l(caption.split(" "), references)
@@ -77,80 +97,227 @@ class NGramScorer:
             ]
             corpus["rouge_l"], per_image["rouge_l"] = float(np.mean(np.array(values))), values
         if "cider_d" in metrics:
-            values = [
-                references.score(count, self._inverse_frequency)
-                for count, references in zip(counted, self._cider, strict=True)
-            ]
+            values = self._cider_d(counted, words.lengths)
             corpus["cider_d"], per_image["cider_d"] = float(np.mean(np.array(values))), values
-        return corpus, per_image
+        return corpus, per_image, statistics
 
-    def _score_bleu(
-        self,
-        counted: list[Counter[_NGram]],
-        corpus: dict[str, float],
-        per_image: dict[str, list[float]],
-    ) -> None:
-        length = reference_length = 0
-        correct, guessed = [0] * _ORDERS, [0] * _ORDERS
-        images: list[list[float]] = [[] for _ in range(_ORDERS)]
-        for counts, references in zip(counted, self._bleu, strict=True):
-            found = references.match(counts)
-            length += found.length
-            reference_length += found.reference_length
-            for k in range(_ORDERS):
-                correct[k] += found.correct[k]
-                guessed[k] += found.guessed[k]
-            one = _bleu(found.correct, found.guessed, found.length, found.reference_length)
-            for k in range(_ORDERS):
-                images[k].append(one[k])
-        whole = _bleu(correct, guessed, length, reference_length)
-        for k in range(_ORDERS):
-            corpus[f"bleu_{k + 1}"] = whole[k]
-            per_image[f"bleu_{k + 1}"] = images[k]
+    def self_cider(self, captions: Sequence[str]) -> float:
+        """How much tokenised captions of one image differ: 0 if they are equal, at most 1.
 
+        The kernel of the captions is their CIDEr (the cosine of TF-IDF, without CIDEr-D's
+        clipping and length penalty) under these references' document frequencies.
 
-def _count(caption: str) -> Counter[_NGram]:
-    """Counts of all n-grams up to order 4, shorter first, each in order of first appearance."""
-    words = caption.split()
-    counts: Counter[_NGram] = Counter()
-    for order in range(1, _ORDERS + 1):
-        counts.update(zip(*(words[i:] for i in range(order)), strict=False))
-    return counts
+        Raises:
+            ValueError: for fewer than two captions.
 
+        Source:
+            Wang & Chan 2019, sec. 4: -log_m(r), r the largest singular value's share of the sum.
+        """
+        if len(captions) < 2:
+            raise ValueError(f"diversity needs two captions at least, found {len(captions)}.")
+        kernel = np.zeros((len(captions), len(captions)))
+        for found, order in zip(
+            self._match(_Words.of(captions, dict(self._word_ids))), self._orders, strict=True
+        ):
+            weighed = np.zeros((len(captions), int(found.gram.max(initial=0)) + 1))
+            weighed[found.caption, found.gram] = order.weigh(found)
+            norms = np.linalg.norm(weighed, axis=1, keepdims=True)
+            unit = weighed / np.where(norms > 0, norms, 1)
+            kernel += unit @ unit.T / _ORDERS
+        equal = np.array(
+            [[a == b for b in captions] for a in captions]
+        )  # short ones have no 4-gram
+        kernel[equal] = 1.0
+        singular = np.sqrt(np.clip(np.linalg.eigvalsh(kernel), 0.0, None))
+        share = float(singular.max() / singular.sum())
+        return abs(math.log(share)) / math.log(len(captions))
 
-def _num_words(counts: Counter[_NGram]) -> int:
-    return sum(count for ngram, count in counts.items() if len(ngram) == 1)
-
-
-class _Match:
-    """What BLEU needs of one caption."""
-
-    def __init__(self, length: int, reference_length: int) -> None:
-        self.length = length
-        self.reference_length = reference_length
-        self.guessed = [max(0, length - k) for k in range(_ORDERS)]
-        self.correct = [0] * _ORDERS
-
-
-class _BleuReferences:
-    def __init__(self, references: list[Counter[_NGram]]) -> None:
-        self.lengths = [_num_words(counts) for counts in references]
-        self.most: dict[_NGram, int] = {}
-        for counts in references:
-            for ngram, count in counts.items():
-                self.most[ngram] = max(self.most.get(ngram, 0), count)
-
-    def match(self, counts: Counter[_NGram]) -> _Match:
-        length = _num_words(counts)
-        closest = min((abs(candidate - length), candidate) for candidate in self.lengths)[1]
-        found = _Match(length, closest)
-        for ngram, count in counts.items():
-            if ngram in self.most:
-                found.correct[len(ngram) - 1] += min(self.most[ngram], count)
+    def _match(self, words: _Words) -> list[_Matched]:
+        """The n-grams of captions by order, each with its number among those of the references."""
+        found: list[_Matched] = []
+        gram: _Ints | None = None  # among the captions' own
+        known: _Ints | None = None  # among the references', -1 where they lack it
+        num_words = len(self._word_ids)
+        for k, order in enumerate(self._orders):
+            place, code = words.codes(k, gram, int(words.ids.max(initial=0)) + 1)
+            _, compact = np.unique(code, return_inverse=True)
+            _, theirs = words.codes(k, known, num_words)
+            absent = words.ids[place + k] >= num_words
+            if known is not None:
+                absent |= known[place] < 0
+            number = order.find(np.where(absent, -1, theirs))
+            gram, known = words.spread(place, compact), words.spread(place, number)
+            counted = _count(words.caption[place], compact)
+            found.append(_Matched(*counted, number[counted.first]))
         return found
 
+    def _bleu_statistics(self, counted: list[_Matched], lengths: _Ints) -> list[list[float]]:
+        columns = []
+        for found, order in zip(counted, self._orders, strict=True):
+            rows, at = order.locate(found.caption, found.number)
+            matches = np.minimum(found.times[rows], order.most[at])
+            columns.append(np.bincount(found.caption[rows], matches, len(lengths)).astype(int))
+        columns += [np.maximum(0, lengths - k) for k in range(_ORDERS)]
+        # The closest length, the shorter of two as close.
+        far = 1 + int(max(self._lengths.max(), lengths.max()))
+        distance = np.abs(self._lengths - lengths[self._image])
+        begins = np.concatenate([[0], np.cumsum(self._num_references)[:-1]])
+        closest = np.minimum.reduceat(distance * far + self._lengths, begins) % far
+        rows_by_image: list[list[float]] = np.stack([*columns, lengths, closest], 1).tolist()
+        return rows_by_image
 
-def _bleu(correct: list[int], guessed: list[int], length: int, reference: int) -> list[float]:
+    def _cider_d(self, counted: list[_Matched], lengths: _Ints) -> list[float]:
+        # The length that CIDEr-D compares is the number of bigrams.
+        delta = np.maximum(0, lengths - 1)[self._image] - np.maximum(0, self._lengths - 1)
+        differences, place = np.unique(delta, return_inverse=True)
+        penalties = [math.e ** (-(float(d) ** 2) / (2 * _SIGMA**2)) for d in differences.tolist()]
+        penalty = np.array(penalties)[place]
+        total = np.zeros(len(lengths))
+        for found, order in zip(counted, self._orders, strict=True):
+            value = order.weigh(found)
+            norm = np.sqrt(np.bincount(found.caption, value * value, len(lengths)))[self._image]
+            rows, at = order.locate(found.caption, found.number)
+            rows, at = order.expand(rows, at)
+            theirs = order.value[at]
+            products = np.minimum(value[rows], theirs) * theirs
+            similarity = np.bincount(order.reference[at], products, len(self._image))
+            similarity = similarity.astype(np.float64)  # without products it counts
+            norms = norm * order.norm
+            np.divide(similarity, norms, out=similarity, where=norms != 0)
+            total = total + np.bincount(self._image, similarity * penalty, len(lengths))
+        values: list[float] = (total / _ORDERS / self._num_references * 10.0).tolist()
+        return values
+
+
+class _Words(NamedTuple):
+    """The words of captions in a row: their ids, and the caption of each."""
+
+    ids: _Ints
+    caption: _Ints
+    lengths: _Ints
+    remaining: _Ints  # words of the caption from here on
+
+    @classmethod
+    def of(cls, captions: Sequence[str], word_ids: dict[str, int]) -> _Words:
+        """Split captions; new words are added to `word_ids`."""
+        split = [caption.split() for caption in captions]
+        ids = [word_ids.setdefault(word, len(word_ids)) for words in split for word in words]
+        lengths = np.array([len(words) for words in split], dtype=np.int64)
+        caption = np.repeat(np.arange(len(split)), lengths)
+        remaining = np.cumsum(lengths)[caption] - np.arange(len(ids))
+        return cls(np.array(ids, dtype=np.int64), caption, lengths, remaining)
+
+    def codes(self, k: int, gram: _Ints | None, num_words: int) -> tuple[_Ints, _Ints]:
+        """Where an n-gram of k + 1 words begins, and a number for it.
+
+        Args:
+            k: order less one.
+            gram: at each word, the number of the n-gram of k words that begins there.
+            num_words: more than any word id.
+        """
+        place = np.flatnonzero(self.remaining > k)
+        if gram is None:
+            return place, self.ids[place]
+        return place, gram[place] * num_words + self.ids[place + k]
+
+    def spread(self, place: _Ints, values: _Ints) -> _Ints:
+        """Values at places, as one for each word."""
+        full = np.full(len(self.ids), -1, dtype=np.int64)
+        full[place] = values
+        return full
+
+
+class _Counted(NamedTuple):
+    """Distinct n-grams of captions, caption by caption, in order of first appearance."""
+
+    caption: _Ints
+    gram: _Ints
+    times: _Ints
+    first: _Ints  # where it first appears, among all n-grams
+
+
+class _Matched(NamedTuple):
+    """The same, with each one's number among the references' (-1 where they lack it)."""
+
+    caption: _Ints
+    gram: _Ints
+    times: _Ints
+    first: _Ints
+    number: _Ints
+
+
+def _count(caption: _Ints, gram: _Ints) -> _Counted:
+    base = int(gram.max(initial=0)) + 1
+    key, first, count = np.unique(caption * base + gram, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    return _Counted(key[order] // base, key[order] % base, count[order], first[order])
+
+
+class _Order:
+    """All n-grams of one order in the references.
+
+    Attributes:
+        reference: of each n-gram of each reference, sorted by image and n-gram.
+        value: its TF-IDF, in the same order.
+        norm: of each reference's TF-IDF.
+        most: for each n-gram of each image, its largest count in a reference.
+    """
+
+    def __init__(self, codes: _Ints, found: _Counted, image: _Ints, num_images: int) -> None:
+        self._codes = codes
+        self._key = image[found.caption] * len(codes) + found.gram
+        order = np.argsort(self._key, kind="stable")
+        self._keys, self._begins = np.unique(self._key[order], return_index=True)
+        self._sizes = np.diff(np.append(self._begins, len(order)))
+        # log(images / images whose references have the n-gram); logarithms of single numbers, as
+        # pycocoevalcap takes them, since those of arrays may differ in the last bit.
+        frequency = np.bincount(self._keys % max(1, len(codes)), minlength=len(codes))
+        known, place = np.unique(frequency, return_inverse=True)
+        logarithms = np.array([float(np.log(float(n))) for n in known.tolist()])
+        whole = float(np.log(float(num_images)))
+        # The last is of an n-gram that no reference has: number -1.
+        self._idf = np.append(whole - logarithms[place], whole - float(np.log(1.0)))
+        value = found.times * self._idf[found.gram]
+        self.norm = np.sqrt(np.bincount(found.caption, value * value, len(image)))
+        self.reference, self.value = found.caption[order], value[order]
+        counts = found.times[order]
+        self.most = np.maximum.reduceat(counts, self._begins) if len(counts) else counts
+
+    def find(self, codes: _Ints) -> _Ints:
+        """Numbers of n-grams by code, -1 for those that no reference has."""
+        return _find(self._codes, codes)
+
+    def weigh(self, found: _Matched) -> _Floats:
+        """TF-IDF."""
+        weighed: _Floats = found.times * self._idf[found.number]
+        return weighed
+
+    def locate(self, image: _Ints, number: _Ints) -> tuple[_Ints, _Ints]:
+        """Which n-grams a reference of their image has, and where that is in `most`."""
+        at = _find(self._keys, np.where(number < 0, -1, image * len(self._codes) + number))
+        rows = np.flatnonzero(at >= 0)
+        return rows, at[rows]
+
+    def expand(self, rows: _Ints, at: _Ints) -> tuple[_Ints, _Ints]:
+        """Each row once for each reference that has its n-gram, and where that is in `value`."""
+        sizes = self._sizes[at]
+        ends = np.cumsum(sizes)
+        inside = np.arange(int(sizes.sum())) - np.repeat(ends - sizes, sizes)
+        return np.repeat(rows, sizes), np.repeat(self._begins[at], sizes) + inside
+
+
+def _find(ordered: _Ints, wanted: _Ints) -> _Ints:
+    """Places in a sorted array, -1 for what is not there."""
+    if not len(ordered):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
+    return np.where(ordered[at] == wanted, at, -1)
+
+
+def bleu(statistics: Sequence[float]) -> list[float]:
+    """BLEU-1 to 4 of one image's statistics, or of their sums."""
+    correct, guessed = statistics[:_ORDERS], statistics[_ORDERS : 2 * _ORDERS]
+    length, reference = statistics[2 * _ORDERS :]
     product, scores = 1.0, []
     for k in range(_ORDERS):
         product *= (float(correct[k]) + _TINY) / (float(guessed[k]) + _SMALL)
@@ -180,60 +347,3 @@ def _longest_common_subsequence(positions: dict[str, int], words: list[str]) -> 
         either = row | positions.get(word, 0)
         row = either & (either ^ (either - (row << 1 | 1)))
     return row.bit_count()
-
-
-class _InverseFrequency:
-    """log(images / images whose references have the n-gram), as pycocoevalcap computes it."""
-
-    def __init__(self, references: list[list[Counter[_NGram]]]) -> None:
-        frequency: Counter[_NGram] = Counter()
-        for counts in references:
-            frequency.update({ngram for count in counts for ngram in count})
-        num_images = float(np.log(float(len(references))))
-        logarithms = {n: float(np.log(float(n))) for n in set(frequency.values())}
-        self._known = {ngram: num_images - logarithms[n] for ngram, n in frequency.items()}
-        self._unknown = num_images - float(np.log(1.0))
-
-    def weigh(self, counts: Counter[_NGram]) -> tuple[list[tuple[_NGram, float]], list[float], int]:
-        """TF-IDF values in order, the norm of each n-gram order, and the number of bigrams."""
-        values = [
-            (ngram, float(count) * self._known.get(ngram, self._unknown))
-            for ngram, count in counts.items()
-        ]
-        squares = [0.0] * _ORDERS
-        for ngram, value in values:
-            squares[len(ngram) - 1] += value * value
-        # The length that CIDEr-D compares is the number of bigrams.
-        length = sum(count for ngram, count in counts.items() if len(ngram) == 2)
-        return values, [math.sqrt(square) for square in squares], length
-
-
-class _CiderReferences:
-    def __init__(self, references: list[Counter[_NGram]], frequency: _InverseFrequency) -> None:
-        weighed = [frequency.weigh(counts) for counts in references]
-        self.norms = [norms for _, norms, _ in weighed]
-        self.lengths = [length for _, _, length in weighed]
-        self.where: dict[_NGram, list[tuple[int, float]]] = {}  # references that have an n-gram
-        for i, (values, _, _) in enumerate(weighed):
-            for ngram, value in values:
-                self.where.setdefault(ngram, []).append((i, value))
-
-    def score(self, counts: Counter[_NGram], frequency: _InverseFrequency) -> float:
-        values, norms, length = frequency.weigh(counts)
-        products = [[0.0] * _ORDERS for _ in self.lengths]
-        for ngram, value in values:
-            for i, other in self.where.get(ngram, ()):
-                products[i][len(ngram) - 1] += min(value, other) * other
-        total = [0.0] * _ORDERS
-        for product, other_norms, other_length in zip(
-            products, self.norms, self.lengths, strict=True
-        ):
-            delta = float(length - other_length)
-            penalty = math.e ** (-(delta**2) / (2 * _SIGMA**2))
-            for k in range(_ORDERS):
-                similarity = product[k]
-                if norms[k] != 0 and other_norms[k] != 0:
-                    similarity /= norms[k] * other_norms[k]
-                total[k] += similarity * penalty
-        mean = (total[0] + total[1] + total[2] + total[3]) / _ORDERS
-        return mean / len(self.lengths) * 10.0

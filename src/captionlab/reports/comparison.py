@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from captionlab.reports.differences import Differences, read_statistics
 from captionlab.reports.plot import draw
 
 _RANKED_BY = "cider_d"
@@ -57,11 +59,14 @@ COLUMNS = (
     Column("peak GB", ("peak_memory_bytes",), 1e-9, 2, 0),
 )
 
+_PEOPLE = "people"  # the human row
+
 _HOW_TO_READ = (
     "Scores on the test split, x100 as papers print them, best in bold. *Blind* is the score of "
     "the same captions given to other images of the test split (mean over ten shuffles): the "
-    "closer it is to CIDEr-D, the less the model looks at the picture. Encoding is paid once for "
-    "all runs that share an encoder."
+    "closer it is to CIDEr-D, the less the model looks at the picture. *People* is each image's "
+    "first reference scored against its others, one reference fewer than the models have. "
+    "Encoding is paid once for all runs that share an encoder."
 )
 
 
@@ -107,15 +112,21 @@ class Group:
         return [value for value in found if value is not None]
 
     @property
+    def name(self) -> str:
+        """The labels, or the folder of the only run."""
+        return " ".join(self.labels) or self.runs[0].folder.name
+
+    @property
     def errors(self) -> list[str]:
         """Why runs have no result, a line each."""
         return [run.error for run in self.runs if run.error is not None]
 
     @property
-    def reasons(self) -> set[str]:
-        """Why scores are missing from results."""
-        missing = [run.result["missing"] for run in self.runs if run.result]
-        return {f"{metric}: {reason}" for each in missing for metric, reason in each.items()}
+    def remarks(self) -> set[str]:
+        """Why scores are missing from results, and what to know before quoting them."""
+        results = [run.result for run in self.runs if run.result]
+        missing = {f"{m}: {why}" for each in results for m, why in each["missing"].items()}
+        return missing | {f"{self.name}: {told}" for each in results for told in each["warnings"]}
 
 
 class Comparison:
@@ -162,33 +173,93 @@ class Comparison:
             bold = [Text(text, style="bold" if best else "") for text, best in cells]
             number = [str(len(group.runs))] if self._has_seeds else []
             table.add_row(*map(Text, group.labels), *number, *bold)
+        people = self._people(columns)
+        if people:
+            empty = [""] * (len(self.settings) - 1 + self._has_seeds)
+            table.add_row(_PEOPLE, *empty, *people, style="dim")
         console.print(table)
+        if self.differences is not None:
+            self.differences.print_table(console)
         for note in self._notes():
             console.print(note, style="red", markup=False, soft_wrap=True)
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `results.csv`, `results.md` and `comparison.png`; gives their paths.
+        """Write `results.csv`, `significance.csv`, `results.md` and `comparison.png`.
 
         The same run folders give the same files.
+
+        Returns:
+            The paths of those that there was something to write into.
         """
         folder.mkdir(parents=True, exist_ok=True)
         written = [folder / "results.csv", folder / "results.md"]
         _replace(written[0], self._csv().encode())
         _replace(written[1], self._markdown().encode())
-        drawn = [group for group in self.groups if group.values(COLUMNS[0])]
+        if self.differences is not None:
+            written.append(folder / "significance.csv")
+            _replace(written[-1], self.differences.csv().encode())
+        drawn = self.tested
         if drawn:
             written.append(folder / "comparison.png")
             score = next(c for c in COLUMNS if c.title == "CIDEr-D")
             blind = next(c for c in COLUMNS if c.title == "blind CIDEr-D")
             bleu = next(c for c in COLUMNS if c.title == "BLEU-4")
             picture = draw(
-                [" ".join(group.labels) or group.runs[0].folder.name for group in drawn],
+                [group.name for group in drawn],
                 [[100 * value for value in group.values(score)] for group in drawn],
                 [[100 * value for value in group.values(blind)] for group in drawn],
                 [[100 * value for value in group.values(bleu)] for group in drawn],
+                self.differences.whiskers("cider_d") if self.differences else [],
+                self.differences.whiskers("bleu_4") if self.differences else [],
             )
             _replace(written[-1], picture)
         return written
+
+    @cached_property
+    def differences(self) -> Differences | None:
+        """Between groups with results; None where they did not score the same images."""
+        try:
+            read = [
+                [read_statistics(run.folder) for run in group.runs if run.result]
+                for group in self.tested
+            ]
+        except (OSError, ValueError, LookupError):  # made by another version, or damaged
+            return None
+        if len({tuple(ids) for runs in read for ids, _ in runs}) != 1:
+            return None
+        names = [group.name for group in self.tested]
+        return Differences(names, [[statistics for _, statistics in runs] for runs in read])
+
+    @cached_property
+    def tested(self) -> list[Group]:
+        """Groups that have a result."""
+        return [group for group in self.groups if any(run.result for run in group.runs)]
+
+    def _truth_markdown(self) -> str:
+        paths = self._paths("truth")
+        columns = [Column(path[1], path, 100, 1, 1) for path in paths]
+        lines = [f"| | {' | '.join(c.title for c in columns)} |", f"|:--|{'--:|' * len(columns)}"]
+        for group in self.tested:
+            shown = [_cell(group.values(column), column) for column in columns]
+            lines.append(f"| {' | '.join([group.name, *shown])} |")
+        told = (
+            "Per cent of what the captions claim that is true of the drawn scene, by attribute; "
+            "`all`: captions without a false claim."
+        )
+        return "\n".join(lines) + "\n\n" + told
+
+    def _people(self, columns: Sequence[Column]) -> list[str]:
+        """Cells of the human row; none where the runs were scored on different images."""
+        rows = [run.result["human"] for run in self.runs if run.result]
+        if not rows or not rows[0] or any(other != rows[0] for other in rows):
+            return []
+        known = {("scores", name): value for name, value in rows[0].items()}
+        return [_cell([known[c.path]], c) if c.path in known else "" for c in columns]
+
+    def _paths(self, part: str) -> list[tuple[str, str]]:
+        """Where the results have the numbers of one of their parts."""
+        found = [run.result[part] for run in self.runs if run.result]
+        return [(part, key) for key in dict.fromkeys(key for each in found for key in each)]
 
     @property
     def _has_seeds(self) -> bool:
@@ -213,18 +284,17 @@ class Comparison:
             yield group, cells
 
     def _notes(self) -> list[str]:
-        notes = sorted({reason for group in self.groups for reason in group.reasons})
+        notes = sorted({remark for group in self.groups for remark in group.remarks})
         for group in self.groups:
             notes += [f"failed: {' '.join(group.labels)}: {error}" for error in group.errors]
         return notes
 
     def _csv(self) -> str:
         """One row per run: folder, settings, seed, state, every number at full precision."""
-        scores = [run.result["scores"] for run in self.runs if run.result]
-        names = list(dict.fromkeys(name for each in scores for name in each))
-        paths: list[tuple[str, ...]] = [("scores", name) for name in names]
+        paths: list[tuple[str, ...]] = list(self._paths("scores"))
         paths += [column.path for column in COLUMNS if column.path[0] != "scores"]
-        paths += [("seconds", "test"), ("epochs",), ("best_epoch",), ("distinct_captions",)]
+        paths += [("seconds", "test"), ("epochs",), ("best_epoch",)]
+        paths += self._paths("language") + self._paths("truth")
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         titles = ["_".join(p[1:] if p[0] == "scores" else p) for p in paths]
@@ -248,10 +318,18 @@ class Comparison:
             shown = [f"**{text}**" if best else text for text, best in cells]
             number = [str(len(group.runs))] if seeds else []
             lines.append(f"| {' | '.join([*group.labels, *number, *shown])} |")
+        people = self._people(columns)
+        if people:
+            empty = [""] * (len(self.settings) - 1 + len(seeds))
+            lines.append(f"| {' | '.join([f'*{_PEOPLE}*', *empty, *people])} |")
         notes = [f"- {note}" for note in self._notes()]
         parts = ["# Comparison", "\n".join(lines), _HOW_TO_READ]
-        if any(group.values(COLUMNS[0]) for group in self.groups):
+        if self.tested:
             parts.append("![CIDEr-D and BLEU-4 of every run](comparison.png)")
+        if self.differences is not None and len(self.tested) > 1:
+            parts += ["## Which differences are real", self.differences.markdown()]
+        if self._paths("truth"):
+            parts += ["## True of the scene", self._truth_markdown()]
         return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])]) + "\n"
 
 

@@ -19,19 +19,15 @@ from omegaconf import DictConfig
 from captionlab import __version__
 from captionlab.config import build
 from captionlab.data import CaptionDataModule
-from captionlab.metrics import CaptionMetrics, MetricName
 from captionlab.runs.folder import RunFolder, is_leader
 from captionlab.runs.identity import identity, plain_config
+from captionlab.runs.scoring import score_captions
 from captionlab.training.callbacks import EpochReport, checkpoint_callbacks
 from captionlab.training.loggers import MetricsCSV
-from captionlab.training.module import CaptioningModule
-from captionlab.training.seeding import derive_seed
 from captionlab.training.wandb_logger import finish_wandb
 
 log = logging.getLogger(__name__)
 
-OFFICIAL_METRICS: tuple[MetricName, ...] = ("bleu", "meteor", "rouge_l", "cider_d")
-NUM_SHUFFLES = 10
 _VERSIONS = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "pycocoevalcap")
 
 
@@ -78,8 +74,10 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     ]
     trainer = build.build_trainer(config, machine, loggers, callbacks, folder.path)
 
+    _keep_freed_memory()
     datamodule = build.build_data(config, machine)
     datamodule.prepare_data()
+    _return_freed_memory()
     datamodule.setup()
     for note in datamodule.corpus.notes:
         log.info("note: %s", note)
@@ -99,7 +97,6 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     if last is None or not last["captionlab"]["finished"]:
         if last is not None:
             log.info("resuming after epoch %d of %s", last["epoch"] + 1, folder.path)
-        _keep_freed_memory()
         resume = None if last is None else str(folder.last_checkpoint)
         trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
         last = _read_checkpoint(folder.last_checkpoint)
@@ -116,12 +113,10 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     predictions = {
         image: module.vocabulary.decode(found.tokens) for image, found in module.hypotheses.items()
     }
-    scores, blind = _score(datamodule, predictions, config.seed)
-    result = {
-        "scores": scores.corpus,
-        "missing": scores.missing,
-        "blind": blind,
-        "distinct_captions": len(set(predictions.values())) / len(predictions),
+    scored = score_captions(
+        datamodule.corpus, "test", predictions, truth=datamodule.truth, seed=config.seed
+    )
+    result = scored.summary() | {
         "parameters": {
             "encoder": datamodule.features.manifest["encoder_parameters"],
             "decoder": sum(p.numel() for p in module.decoder.parameters()),
@@ -135,72 +130,22 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
         "best_epoch": best["epoch"] + 1,
         "best_validation": {config.monitor: _best_score(last)},
         "peak_memory_bytes": _peak_memory_bytes(),
-        "num_test_images": len(predictions),
     }
     for each in loggers:
         each.log_metrics(
-            {f"test/{name}": value for name, value in scores.corpus.items()}
-            | {f"test/blind_{name}": value for name, value in blind.items()}
+            {f"test/{name}": value for name, value in scored.scores.corpus.items()}
+            | {f"test/blind_{name}": value for name, value in scored.blind.items()}
             | {"epoch": last["epoch"]},
             step=last["global_step"],
         )
         each.save()
-    folder.write_result(result, _told(datamodule, module, predictions, scores))
+    for row in (rows := scored.rows()):
+        hypothesis = module.hypotheses[row["image_id"]]
+        row["log_probability"] = hypothesis.log_probability
+        row["finished"] = hypothesis.finished
+    folder.write_result(result, rows)
     folder.last_checkpoint.unlink()  # the optimizer's state: nothing goes on from here
     return result
-
-
-def _score(
-    datamodule: CaptionDataModule, predictions: dict[str, str], seed: int
-) -> tuple[Any, dict[str, float]]:
-    """Official scores of the test, and those of the same captions given to other images.
-
-    A caption depends on nothing but its photo, so decoding photos shuffled among the images gives
-    the same captions shuffled; the blind score is the mean over `NUM_SHUFFLES` of them.
-    """
-    references = datamodule.references("test")
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
-        metrics = CaptionMetrics(references, metrics=OFFICIAL_METRICS, tokenizer="stanford")
-        scores = metrics.score(predictions)
-    for metric, reason in scores.missing.items():
-        log.warning("%s is missing: %s", metric, reason)
-    images = list(predictions)
-    order = torch.Generator().manual_seed(derive_seed(seed, "blind"))
-    total: dict[str, float] = {}
-    java_free = [name for name in OFFICIAL_METRICS if name != "meteor"]
-    for _ in range(NUM_SHUFFLES):
-        # A cycle through all images in random order: none keeps its own photo.
-        cycle = torch.randperm(len(images), generator=order).tolist()
-        shuffled = {
-            images[to]: predictions[images[source]]
-            for to, source in zip(cycle, cycle[1:] + cycle[:1], strict=True)
-        }
-        for name, value in metrics.score(shuffled, metrics=java_free).corpus.items():
-            total[name] = total.get(name, 0.0) + value / NUM_SHUFFLES
-    return scores, total
-
-
-def _told(
-    datamodule: CaptionDataModule,
-    module: CaptioningModule,
-    predictions: dict[str, str],
-    scores: Any,
-) -> list[dict[str, Any]]:
-    """One entry per test image: its caption and what it got."""
-    row = {image: i for i, image in enumerate(scores.image_ids)}
-    return [
-        {
-            "image_id": image.image_id,
-            "caption": predictions[image.image_id],
-            "log_probability": module.hypotheses[image.image_id].log_probability,
-            "finished": module.hypotheses[image.image_id].finished,
-            "scores": {
-                name: values[row[image.image_id]] for name, values in scores.per_image.items()
-            },
-        }
-        for image in datamodule.corpus.splits["test"]
-    ]
 
 
 def _features(datamodule: CaptionDataModule) -> dict[str, Any]:
@@ -231,10 +176,16 @@ def _peak_memory_bytes() -> int:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc reuse large blocks: giving each step's back to Linux costs a tenth of its time."""
+    """Let glibc reuse large blocks: giving each step's back to Linux costs up to half its time."""
     if platform.libc_ver()[0] == "glibc":
         for option, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**28)):
             ctypes.CDLL(None).mallopt(option, value)  # mmap and trim threshold, top pad
+
+
+def _return_freed_memory() -> None:
+    """Give back what the encoder worked in: the decoder's blocks are of other sizes."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _quieten() -> None:

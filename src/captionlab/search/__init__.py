@@ -2,6 +2,8 @@
 
 from captionlab.search.beam import BeamSearch
 from captionlab.search.greedy import GreedySearch
+from captionlab.search.likelihood import caption_log_probabilities
 from captionlab.search.protocol import Search
+from captionlab.search.sampling import SampleSearch
 
-__all__ = ["BeamSearch", "GreedySearch", "Search"]
+__all__ = ["BeamSearch", "GreedySearch", "SampleSearch", "Search", "caption_log_probabilities"]

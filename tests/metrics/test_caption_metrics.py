@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +55,7 @@ def nasty(seed: int, num_images: int) -> tuple[Told, dict[str, str]]:
 @pytest.mark.parametrize("seed", range(5))
 def test_ngram_scores_equal_pycocoevalcap_to_the_last_bit(seed: int) -> None:
     references, captions = nasty(seed, 60)
-    corpus, per_image = NGramScorer(references).score(captions)
+    corpus, per_image, _ = NGramScorer(references).score(captions)
     expected = official(references, captions, with_meteor=False)
     assert corpus == {name: float(value) for name, (value, _) in expected.items()}
     for name, (_, values) in expected.items():
@@ -61,7 +64,7 @@ def test_ngram_scores_equal_pycocoevalcap_to_the_last_bit(seed: int) -> None:
 
 def test_one_image_scores_as_there() -> None:
     references, captions = nasty(0, 1)
-    corpus, _ = NGramScorer(references).score(captions)
+    corpus, *_ = NGramScorer(references).score(captions)
     assert corpus == {n: float(v) for n, (v, _) in official(references, captions, False).items()}
 
 
@@ -98,9 +101,13 @@ def test_without_java_meteor_is_missing_and_other_scores_say_so(
 ) -> None:
     monkeypatch.setattr(java, "find_java", lambda: "/nowhere/java")
     references = {"a": ["a red dog"], "b": ["two blue cats"]}
-    scores = CaptionMetrics(references, metrics=ALL, tokenizer="stanford").score(
-        {"a": "a red dog", "b": "two cats"}
-    )
+    captions = {"a": "a red dog", "b": "two cats"}
+    unasked = CaptionMetrics(references, metrics=ALL, tokenizer="stanford")
+    assert unasked.score(captions).corpus == {}
+    assert unasked.score(captions).missing.keys() >= {"meteor", "cider_d", "bleu_4"}
+    assert unasked.score_people() is None
+    asked = CaptionMetrics(references, metrics=ALL, tokenizer="stanford", fallback=True)
+    scores = asked.score(captions)
     assert scores.missing.keys() >= {"meteor", "cider_d", "bleu_4"}
     assert "/nowhere/java" in scores.missing["meteor"]
     assert scores.corpus.keys() == {f"bleu_{k}_pyptb" for k in (1, 2, 3, 4)} | {
@@ -112,7 +119,7 @@ def test_without_java_meteor_is_missing_and_other_scores_say_so(
 def test_no_text_breaks_the_protocol_of_meteor() -> None:
     meteor = java.Meteor()
     told = {"a": ["a ||| dog\n", "EVAL ||| 1"], "b": ["\u2028"], "c": ["ünï\x85"]}
-    score, each = meteor.score(told, {"a": "a dog\r", "b": "", "c": "|||"})
+    score, each, _ = meteor.score(told, {"a": "a dog\r", "b": "", "c": "|||"})
     assert len(each) == 3
     assert 0 <= score <= 1
     meteor.close()
@@ -123,10 +130,153 @@ def test_meteor_that_dies_is_started_again() -> None:
     assert meteor._process is not None
     meteor._process.kill()
     meteor._process.wait()
-    score, _ = meteor.score({"a": ["a red dog"]}, {"a": "a red dog"})
-    assert score == pytest.approx(1.0, abs=0.01)
-    meteor._process.kill()
+    told = {"a": ["a red dog"]}, {"a": "a red dog"}
+    assert meteor.score(*told)[0] == pytest.approx(1.0, abs=0.01)
     meteor.close()
+    meteor._start()
+    threading.Timer(0.3, meteor._process.kill).start()  # while it loads, the request is written
+    with pytest.raises(java.JavaError, match="mid-score"):
+        meteor.score(*told)
+    assert meteor._process is None, "nothing is left behind"
+
+
+def test_java_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = tmp_path / "java"
+    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
+    hanging.chmod(0o755)
+    monkeypatch.setattr(java, "find_java", lambda: str(hanging))
+    monkeypatch.setattr(java, "_START_SECONDS", 0.3)
+    meteor = java.Meteor()
+    process = meteor._process
+    with pytest.raises(java.JavaError, match="did not answer"):
+        meteor.score({"a": ["a dog"]}, {"a": "a dog"})
+    assert process is not None
+    assert process.poll() is not None
+    with pytest.raises(java.JavaError, match="did not run"):
+        java.stanford_tokenize(["a dog"])
+
+
+def test_a_lying_tokenizer_shifts_no_caption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lying = tmp_path / "java"
+    lying.write_text("#!/bin/sh\ncat\necho one line too many\n")
+    lying.chmod(0o755)
+    monkeypatch.setattr(java, "find_java", lambda: str(lying))
+    with pytest.raises(java.JavaError, match="2 of 1 lines"):
+        java.stanford_tokenize(["a dog"])
+
+
+def test_scoring_writes_nothing_into_site_packages() -> None:
+    home = java.shipped("meteor").parent
+
+    def listed() -> set[Path]:
+        return {path for path in home.rglob("*") if "__pycache__" not in path.parts}
+
+    before = listed()
+    metrics = CaptionMetrics({"a": ["A dog ."]}, metrics=ALL, tokenizer="stanford")
+    metrics.score({"a": "a dog"})
+    assert listed() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locale", ["de -Duser.country=DE", "tr -Duser.country=TR"])
+def test_the_locale_changes_nothing(locale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", f"-Duser.language={locale}")
+    metrics = CaptionMetrics({"a": ["I SIT ."]}, metrics=ALL, tokenizer="stanford")
+    scores = metrics.score({"a": "i sit"})
+    assert scores.missing == {}
+    assert scores.corpus["bleu_1"] == pytest.approx(1.0)
+
+
+@pytest.mark.slow
+def test_three_evaluations_at_once_score_as_one() -> None:
+    references, captions = nasty(1, 40)
+    with ThreadPoolExecutor(3) as pool:
+        meteors = [java.Meteor() for _ in range(3)]
+        found = list(pool.map(lambda meteor: meteor.score(references, captions), meteors))
+    assert found[0] == found[1] == found[2]
+    for meteor in meteors:
+        meteor.close()
+
+
+@pytest.mark.slow
+def test_two_thousand_nasty_strings_score_as_the_official_pipeline() -> None:
+    rng = random.Random(0)
+    parts = [
+        "(red)",
+        "dog's",
+        "can't",
+        "22 3/4",
+        "T-shirt",
+        "!!",
+        "??",
+        "--",
+        "...",
+        "<b>",
+        "&amp;",
+    ]
+    parts += [
+        '"quoted"',
+        "u.s.",
+        "3:30",
+        "$5",
+        "50%",
+        "a/b",
+        "naïve",
+        "日本",
+        "\U0001f415",
+        "@x",
+        "#y",
+    ]
+
+    def raw() -> str:
+        words = [
+            *rng.choices(parts, k=rng.randint(0, 5)),
+            *rng.choices(["a", "dog", "the", "man"], k=4),
+        ]
+        rng.shuffle(words)
+        return " ".join(words)
+
+    references = {str(i): [raw() for _ in range(3)] for i in range(500)}
+    captions = {image: raw() for image in references}
+    tokenizer = PTBTokenizer()
+    told = {i: [{"caption": text} for text in texts] for i, texts in references.items()}
+    official_references = tokenizer.tokenize(told)
+    written = tokenizer.tokenize({i: [{"caption": text}] for i, text in captions.items()})
+    expected = official(official_references, {i: c[0] for i, c in written.items()}, True)
+    scores = CaptionMetrics(references, metrics=ALL, tokenizer="stanford").score(captions)
+    assert scores.corpus == {name: value for name, (value, _) in expected.items()}
+    assert scores.per_image == {name: list(values) for name, (_, values) in expected.items()}
+
+
+def test_cider_d_by_hand() -> None:
+    # Two images, idf = log 2 for every n-gram. Caption a equals its reference: cosine 1 for n = 1
+    # and 2, and no longer n-grams: 10 (1 + 1 + 0 + 0) / 4. Caption b has one of two words and no
+    # bigram, against one: 10 (1 / sqrt 2) exp(-1 / 72) / 4.
+    scorer = NGramScorer({"a": ["red dog"], "b": ["blue cat"]})
+    _, per_image, _ = scorer.score({"a": "red dog", "b": "cat"}, ("cider_d",))
+    assert per_image["cider_d"][0] == pytest.approx(5.0)
+    assert per_image["cider_d"][1] == pytest.approx(2.5 / math.sqrt(2) * math.exp(-1 / 72))
+
+
+def test_people_are_scored_by_their_first_caption() -> None:
+    references = {"a": ["a red dog", "a red dog"], "b": ["one cat", "a blue bird", "one cat"]}
+    people = CaptionMetrics(references).score_people()
+    others = CaptionMetrics({image: refs[1:] for image, refs in references.items()})
+    assert people is not None
+    assert people.corpus == others.score({"a": "a red dog", "b": "one cat"}).corpus
+    assert CaptionMetrics({"a": ["a dog"]}).score_people() is None
+
+
+def test_more_varied_samples_have_more_self_cider() -> None:
+    metrics = CaptionMetrics({"a": ["a red dog runs"], "b": ["two cats sleep on a bed"]})
+    equal = metrics.self_cider({"a": ["a red dog", "a red dog", "a red dog"]})
+    some = metrics.self_cider({"a": ["a red dog", "a red dog", "two cats sleep"]})
+    all_differ = metrics.self_cider({"a": ["a red dog", "runs fast", "two cats sleep"]})
+    assert equal == pytest.approx(0.0, abs=1e-6)
+    assert equal < some < all_differ
+    assert all_differ == pytest.approx(1.0, abs=1e-6), "nothing in common"
 
 
 def test_updates_add_up_and_an_image_counts_once() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, get_args
+from pathlib import Path
+from statistics import fmean
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -13,16 +15,23 @@ from torchmetrics.utilities import dim_zero_cat
 from captionlab.errors import ConfigError, DataError
 from captionlab.metrics.java import JavaError, Meteor, stanford_tokenize
 from captionlab.metrics.ngram import NGramScorer
+from captionlab.metrics.spice import score_spice
 from captionlab.text import PTBTokenizer
 from captionlab.types import Scores
 
 MetricName = Literal["bleu", "rouge_l", "cider_d", "meteor"]
 TokenizerName = Literal["stanford", "python"]
+_T = TypeVar("_T")
 
 
 def score_names(metric: MetricName) -> list[str]:
     """The names a metric has in `Scores`: `bleu_1` to `bleu_4` for BLEU, else its own."""
     return [f"bleu_{order}" for order in (1, 2, 3, 4)] if metric == "bleu" else [metric]
+
+
+def with_suffix(named: Mapping[str, _T]) -> dict[str, _T]:
+    """The same under the names of scores on Python's tokens: `cider_d_pyptb` and so on."""
+    return {f"{name}_pyptb": value for name, value in named.items()}
 
 
 class CaptionMetrics(Metric):
@@ -34,9 +43,8 @@ class CaptionMetrics(Metric):
     with images seen twice, gives the scores of one. Where an image got several captions the first
     counts, in the order of the processes.
 
-    Where Java does not work, METEOR is in `Scores.missing` with the reason. So are the scores on
-    official tokens if these cannot be made; the same scores on Python's tokens then bear names of
-    their own, `cider_d_pyptb` and so on.
+    Where Java does not work, METEOR is in `Scores.missing` with the reason, and so are the scores
+    on official tokens if these cannot be made.
 
     Args:
         references: image id to its captions as people wrote them, at least one. Every image
@@ -44,6 +52,8 @@ class CaptionMetrics(Metric):
         metrics: which to compute. METEOR needs the tokenizer `stanford`.
         tokenizer: `stanford` is the official one and starts Java for each score; `python` needs
             no Java and agrees on nearly all captions, which is enough to select models by.
+        fallback: score on Python's tokens where Stanford's cannot be made; these scores bear
+            names of their own, `cider_d_pyptb` and so on.
 
     Raises:
         ConfigError: if a metric is unknown or METEOR meets another tokenizer than its own.
@@ -66,12 +76,14 @@ class CaptionMetrics(Metric):
         references: Mapping[str, Sequence[str]],
         metrics: Sequence[MetricName] = ("bleu", "rouge_l", "cider_d"),
         tokenizer: TokenizerName = "python",
+        fallback: bool = False,
     ) -> None:
         super().__init__()
         _check_options(metrics, tokenizer)
         _check_references(references)
         self._metrics = tuple(metrics)
         self._tokenizer = tokenizer
+        self._fallback = fallback
         self._raw_references = {image_id: list(refs) for image_id, refs in references.items()}
         self._image_ids = list(references)
         self._index = {image_id: i for i, image_id in enumerate(self._image_ids)}
@@ -144,29 +156,86 @@ class CaptionMetrics(Metric):
             )
         texts = [captions[image_id] for image_id in self._image_ids]
         wanted = self._metrics if metrics is None else metrics
-        missing: dict[str, str] = {}
-        suffix = ""
         try:
             references = self._references(self._tokenizer)
-            tokenized = references.tokenize(texts)
+            tokenized = dict(zip(self._image_ids, references.tokenize(texts), strict=True))
         except JavaError as error:
             missing = {name: str(error) for metric in wanted for name in score_names(metric)}
-            suffix = "_pyptb"
+            if not self._fallback:
+                return Scores({}, {}, {}, self._image_ids, missing)
             references = self._references("python")
-            tokenized = references.tokenize(texts)
-        by_image = dict(zip(self._image_ids, tokenized, strict=True))
-        corpus, per_image = references.scorer.score(by_image, wanted)
-        corpus = {name + suffix: value for name, value in corpus.items()}
-        per_image = {name + suffix: values for name, values in per_image.items()}
-        if "meteor" in wanted and not missing:
+            tokenized = dict(zip(self._image_ids, references.tokenize(texts), strict=True))
+            corpus, per_image, statistics = references.scorer.score(tokenized, wanted)
+            return Scores(
+                with_suffix(corpus),
+                with_suffix(per_image),
+                with_suffix({"bleu": statistics} if statistics else {}),
+                self._image_ids,
+                missing,
+            )
+        return self._score(references.scorer, references.texts, tokenized, wanted)
+
+    def score_people(self) -> Scores | None:
+        """The human row: each image's first caption against its others.
+
+        People are scored on one reference fewer than models, which costs them some points.
+
+        Returns:
+            Its scores; None where an image has a single caption, or Java does not work.
+        """
+        try:
+            texts = self._references(self._tokenizer).texts
+        except JavaError:
+            return None
+        if any(len(captions) < 2 for captions in texts.values()):
+            return None
+        others = {image_id: captions[1:] for image_id, captions in texts.items()}
+        first = {image_id: captions[0] for image_id, captions in texts.items()}
+        return self._score(NGramScorer(others), others, first, self._metrics)
+
+    def spice(self, captions: Mapping[str, str], folder: Path) -> tuple[float, list[float]]:
+        """SPICE of captions, corpus and per image in the order of the references.
+
+        Raises:
+            JavaError: if Java or the jars in `folder` are missing, or SPICE fails.
+        """
+        references = self._references("stanford")
+        texts = references.tokenize([captions[image] for image in self._image_ids])
+        return score_spice(references.texts, dict(zip(self._image_ids, texts, strict=True)), folder)
+
+    def self_cider(self, samples: Mapping[str, Sequence[str]]) -> float:
+        """How much several captions of one image differ, in [0, 1]: mean over the images.
+
+        Args:
+            samples: image id to two captions or more.
+
+        Source:
+            Wang & Chan 2019, under the document frequencies of the references.
+        """
+        references = self._references("python")
+        tokenized = [_tokenize_in_python(captions) for captions in samples.values()]
+        return fmean(references.scorer.self_cider(captions) for captions in tokenized)
+
+    def _score(
+        self,
+        scorer: NGramScorer,
+        references: Mapping[str, Sequence[str]],
+        captions: Mapping[str, str],
+        metrics: Sequence[MetricName],
+    ) -> Scores:
+        """Score tokenised captions against tokenised references."""
+        corpus, per_image, bleu = scorer.score(captions, metrics)
+        statistics = {"bleu": bleu} if bleu else {}
+        missing: dict[str, str] = {}
+        if "meteor" in metrics:
+            assert self._meteor is not None, "the metric was made without METEOR"
             try:
-                assert self._meteor is not None, "the metric was made without METEOR"
-                corpus["meteor"], per_image["meteor"] = self._meteor.score(
-                    references.texts, by_image
+                corpus["meteor"], per_image["meteor"], statistics["meteor"] = self._meteor.score(
+                    references, captions
                 )
             except JavaError as error:
                 missing["meteor"] = str(error)
-        return Scores(corpus, per_image, self._image_ids, missing)
+        return Scores(corpus, per_image, statistics, self._image_ids, missing)
 
     def _references(self, tokenizer: TokenizerName) -> _TokenizedReferences:
         if tokenizer not in self._tokenized:

@@ -1,0 +1,137 @@
+"""`captionlab`: what one does with captions and runs once they are there."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from captionlab.errors import CaptionLabError, ConfigError
+
+_EVALUATE = """\
+Score captions by the official metrics, with intervals over images.
+
+TARGET is a run folder, a checkpoint, or a file of captions that any system wrote: COCO results
+JSON, JSON lines with image_id and caption, or one caption per line with --images. Several targets
+are compared by paired tests."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit status: 0, or 1 after a mistake that was told in one line.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except CaptionLabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="captionlab", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score captions of a run, a checkpoint or a file",
+        description=_EVALUATE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    evaluate.set_defaults(command=_evaluate)
+    add = evaluate.add_argument
+    add("targets", nargs="+", type=Path, metavar="TARGET")
+    add("--data", type=Path, metavar="ROOT", help="data set; a run's own unless given")
+    add("--split", choices=("train", "val", "test"), default="test", help="default: test")
+    add("--images", type=Path, metavar="FILE", help="images of a text file, one per line")
+    add("--subset", action="store_true", help="score only the images that have captions")
+    add(
+        "--tokenizer",
+        choices=("stanford", "python"),
+        default="stanford",
+        help="python needs no Java; its scores have names of their own (default: stanford)",
+    )
+    add("--samples", type=int, default=0, metavar="N", help="draw N captions for diversity")
+    add("--retrieval", type=int, default=0, metavar="N", help="find images among N by caption")
+    add("--spice", type=Path, metavar="FOLDER", help="score SPICE by the CoreNLP jars in FOLDER")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a run's configuration, such as search.beam_size=5",
+    )
+    add("--out", type=Path, metavar="FOLDER", help="default: evaluation/ beside the target")
+
+    report = commands.add_parser("report", help="compare runs on disk")
+    report.set_defaults(command=_report)
+    report.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="runs, or of runs")
+    report.add_argument("--out", type=Path, metavar="FOLDER", help="write the report there")
+    return parser
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from captionlab.reports.evaluation import print_evaluations
+    from captionlab.runs.evaluation import Request, evaluate
+
+    names = [target.stem for target in options.targets]
+    if len(set(names)) != len(names):
+        raise ConfigError("targets must have different names, since their files are named so.")
+    request = Request(
+        data=options.data,
+        split=options.split,
+        image_list=options.images,
+        subset=options.subset,
+        tokenizer=options.tokenizer,
+        num_samples=options.samples,
+        pool_size=options.retrieval,
+        spice=options.spice,
+        overrides=options.set,
+    )
+    systems = [evaluate(target, request) for target in options.targets]
+    if len({tuple(row["image_id"] for row in each.rows) for each in systems}) != 1:
+        raise ConfigError("targets have captions for different images; evaluate them one by one.")
+    short = [name.rsplit("-", 1)[0] for name in names]
+    for target, system, name in zip(options.targets, systems, short, strict=True):
+        if target.is_dir() and short.count(name) == 1:
+            system.name = name  # a run without its hash
+    console = _console()
+    differences = print_evaluations(systems, console)
+    for target, system in zip(options.targets, systems, strict=True):
+        beside = target if target.is_dir() else target.parent
+        folder = options.out or beside / "evaluation"
+        written = system.write(folder / f"{target.stem}-{system.data}")
+        console.print(f"written: {written[0].parent}", soft_wrap=True, highlight=False)
+    if len(systems) > 1 and options.out:
+        (options.out / "significance.csv").write_text(differences.csv(), encoding="utf-8")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from captionlab.reports import Comparison
+
+    folders: list[Path] = []
+    for folder in options.folders:
+        inside = sorted(path.parent for path in folder.glob("*/status.json"))
+        folders += [folder] if (folder / "status.json").exists() else inside
+    if not folders:
+        told = ", ".join(map(str, options.folders))
+        raise ConfigError(f"there are no runs in {told}; name run folders, or folders of them.")
+    comparison = Comparison.read(folders)
+    comparison.print_table()
+    if options.out:
+        print("written: " + ", ".join(map(str, comparison.write(options.out))))
+
+
+def _console() -> Console:
+    """As wide as the terminal; a pipe gets everything."""
+    return Console(width=None if Console().is_terminal else 160, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""Which differences between systems are real: over images, and over seeds.
+
+The two answer different questions and are never mixed. Over images: would these trained models
+differ on other images like these? Over seeds: would the systems differ if trained again?
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean, stdev
+
+import numpy as np
+
+from captionlab.metrics.resampling import Array, CorpusStatistics
+
+NUM_RESAMPLES = 10_000
+LEVEL = 0.95
+_BLOCK_BYTES = 2**26  # of a block of resampling weights
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A corpus score with its bootstrap interval.
+
+    Attributes:
+        value: on all images, mean over the system's runs.
+        low: end of the central 95 % of the resamples.
+        high: the other end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """One score of two systems on the same images.
+
+    Attributes:
+        systems: their places in the given order.
+        score: its name.
+        difference: the first system's minus the second's.
+        low: end of the central 95 % of the difference under the paired bootstrap over images.
+        high: the other end.
+        p_bootstrap: two-sided, paired bootstrap over images, Holm over all pairs of the score.
+        p_randomisation: two-sided, approximate randomisation over images, with Holm; None where
+            the systems have different numbers of runs.
+        p_seeds: two-sided, Welch's t-test over seeds, with Holm; None with fewer than two runs
+            of either.
+    """
+
+    systems: tuple[int, int]
+    score: str
+    difference: float
+    low: float
+    high: float
+    p_bootstrap: float
+    p_randomisation: float | None
+    p_seeds: float | None
+
+
+@dataclass(frozen=True)
+class Significance:
+    """What resampling says of several systems.
+
+    Attributes:
+        intervals: per system, score name to interval.
+        tests: of every pair and score.
+    """
+
+    intervals: list[dict[str, Interval]]
+    tests: list[PairedTest]
+
+
+def compare(
+    systems: Sequence[Sequence[CorpusStatistics]],
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Significance:
+    """Intervals of every system and paired tests of every pair, for the scores all have.
+
+    A resample draws images with replacement and scores every run of every system on the same
+    ones; a system's score is the mean over its runs, which are its seeds.
+
+    Args:
+        systems: the runs of each, all on the same images in the same order.
+        num_resamples: of the bootstrap and of the randomisation, each.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: if a system has no run or the runs have different numbers of images.
+
+    Source:
+        Efron & Tibshirani 1993, ch. 13 and 16 (percentile bootstrap); Koehn 2004 (paired
+        bootstrap); Noreen 1989 (approximate randomisation); Holm 1979; Welch 1947.
+    """
+    sizes = {len(run) for runs in systems for run in runs}
+    if len(sizes) != 1 or not all(systems):
+        raise ValueError(f"runs must score the same images, found {sorted(sizes)} of them.")
+    num_images = sizes.pop()
+    names = [n for n in systems[0][0].names if all(n in r.names for runs in systems for r in runs)]
+    generator = np.random.default_rng(seed)
+    whole = np.ones((1, num_images))
+    exact = [[_pick(run.scores(whole @ run.columns), names) for run in runs] for runs in systems]
+    means = [np.mean(runs, axis=0)[:, 0] for runs in exact]  # each (names,)
+
+    drawn: list[list[Array]] = [[] for _ in systems]
+    for weights in _bootstrap_weights(num_resamples, num_images, generator):
+        for runs, found in zip(systems, drawn, strict=True):
+            scores = [_pick(run.scores(weights @ run.columns), names) for run in runs]
+            found.append(np.mean(scores, axis=0))
+    resampled = [np.concatenate(parts, axis=1) for parts in drawn]  # each (names, resamples)
+
+    intervals = []
+    for mean, values in zip(means, resampled, strict=True):
+        ends = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+        intervals.append(
+            {n: Interval(*map(float, (mean[i], *ends[:, i]))) for i, n in enumerate(names)}
+        )
+    pairs = list(combinations(range(len(systems)), 2))
+    randomised = _randomise(systems, pairs, names, num_resamples, generator)
+    found_tests = []
+    for (a, b), p_random in zip(pairs, randomised, strict=True):
+        difference = means[a] - means[b]
+        values = resampled[a] - resampled[b]
+        ends = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+        below = np.minimum((values <= 0).sum(axis=1), (values >= 0).sum(axis=1))
+        p_bootstrap = np.minimum(1.0, 2 * (below + 1) / (num_resamples + 1))
+        p_seeds = [
+            _welch([float(run[i, 0]) for run in exact[a]], [float(run[i, 0]) for run in exact[b]])
+            for i in range(len(names))
+        ]
+        found_tests.append((difference, ends, p_bootstrap, p_random, p_seeds))
+
+    tests = []
+    for i, name in enumerate(names):
+        boot = holm([float(found[2][i]) for found in found_tests])
+        rand = holm([None if found[3] is None else float(found[3][i]) for found in found_tests])
+        seeds = holm([found[4][i] for found in found_tests])
+        for k, (pair, (difference, ends, *_)) in enumerate(zip(pairs, found_tests, strict=True)):
+            low, high = map(float, ends[:, i])
+            known = boot[k]
+            assert known is not None
+            tests.append(
+                PairedTest(pair, name, float(difference[i]), low, high, known, rand[k], seeds[k])
+            )
+    return Significance(intervals, tests)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjust p-values of one family for being several; those that are None stay out of it."""
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, p * (len(known) - rank)))
+        adjusted[i] = largest
+    return adjusted
+
+
+def _pick(scores: dict[str, Array], names: Sequence[str]) -> Array:
+    """Scores as (names, resamples)."""
+    return np.stack([scores[name] for name in names])
+
+
+def _bootstrap_weights(
+    num_resamples: int, num_images: int, generator: np.random.Generator
+) -> Iterator[Array]:
+    """How often each image is drawn, in blocks (R, images) that fit into memory."""
+    for rows in _blocks(num_resamples, num_images):
+        drawn = generator.integers(0, num_images, size=(rows, num_images), dtype=np.int32)
+        drawn += np.arange(rows, dtype=np.int32)[:, None] * num_images
+        counts = np.bincount(drawn.ravel(), minlength=rows * num_images)
+        yield counts.reshape(rows, num_images).astype(np.float64)
+
+
+def _randomise(
+    systems: Sequence[Sequence[CorpusStatistics]],
+    pairs: Sequence[tuple[int, int]],
+    names: Sequence[str],
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> list[Array | None]:
+    """Per pair, two-sided p-values of exchanging its captions of images at random.
+
+    All pairs exchange the same images. None where the numbers of runs differ.
+    """
+    num_images = len(systems[0][0])
+    sums = [[run.columns.sum(axis=0) for run in runs] for runs in systems]
+
+    def difference(a: int, b: int, exchanged: Array) -> Array:
+        total = np.zeros((len(names), len(exchanged)))
+        for k, (first, second) in enumerate(zip(systems[a], systems[b], strict=True)):
+            moved = exchanged @ (second.columns - first.columns)
+            total += _pick(first.scores(sums[a][k] + moved), names)
+            total -= _pick(second.scores(sums[b][k] - moved), names)
+        return total / len(systems[a])
+
+    comparable = [(a, b) for a, b in pairs if len(systems[a]) == len(systems[b])]
+    observed = {pair: np.abs(difference(*pair, np.zeros((1, num_images)))) for pair in comparable}
+    extreme = {pair: np.zeros(len(names)) for pair in comparable}
+    num_bytes = -(-num_images // 8)
+    for rows in _blocks(num_resamples, num_images):
+        bits = np.frombuffer(generator.bytes(rows * num_bytes), dtype=np.uint8)
+        exchanged = np.unpackbits(bits.reshape(rows, num_bytes), axis=1, count=num_images)
+        for pair in comparable:
+            found = np.abs(difference(*pair, exchanged.astype(np.float64)))
+            extreme[pair] += (found >= observed[pair] * (1 - 1e-12)).sum(axis=1)
+    return [
+        (extreme[pair] + 1) / (num_resamples + 1) if pair in extreme else None for pair in pairs
+    ]
+
+
+def _blocks(num_resamples: int, num_images: int) -> Iterator[int]:
+    """Numbers of resamples whose weights fit into memory together."""
+    block = max(1, _BLOCK_BYTES // (8 * num_images))
+    for begin in range(0, num_resamples, block):
+        yield min(block, num_resamples - begin)
+
+
+def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Two-sided p-value of Welch's t-test; None where either side has fewer than two values."""
+    if min(len(first), len(second)) < 2:
+        return None
+    a, b = stdev(first) ** 2 / len(first), stdev(second) ** 2 / len(second)
+    difference = fmean(first) - fmean(second)
+    if a + b == 0:
+        return 1.0 if difference == 0 else 0.0
+    freedom = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
+    return _two_sided_t(abs(difference) / math.sqrt(a + b), freedom)
+
+
+def _two_sided_t(t: float, freedom: float) -> float:
+    """P(|T| >= t) of Student's distribution, by Simpson's rule over its angle.
+
+    With T = sqrt(freedom) tan(u) the density of u is cos(u) ** (freedom - 1) up to a constant.
+    """
+    angles = np.linspace(math.atan(t / math.sqrt(freedom)), math.pi / 2, 4001)
+    values = np.cos(angles) ** (freedom - 1)
+    weights = np.full(len(angles), 2.0)
+    weights[1::2], weights[0], weights[-1] = 4.0, 1.0, 1.0
+    tail = float(values @ weights) * float(angles[1] - angles[0]) / 3
+    constant = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)
+    return min(1.0, 2 * math.exp(constant) / math.sqrt(math.pi) * tail)

@@ -1,0 +1,182 @@
+"""A finished run's model, ready to write captions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from captionlab.config import build
+from captionlab.data import CaptionCorpus, FeatureStore
+from captionlab.data.corpus import Split
+from captionlab.errors import ConfigError, RunError
+from captionlab.search import SampleSearch, caption_log_probabilities
+from captionlab.text import Vocabulary
+from captionlab.training.precision import autocast_dtype
+from captionlab.types import Hypothesis, ImageFeatures
+
+
+class TrainedModel:
+    """The decoder of a checkpoint and the encoder that it names.
+
+    Args:
+        checkpoint: `best.ckpt` of a run.
+        overrides: `key=value` of the run's configuration, such as `search.beam_size=5`.
+
+    Attributes:
+        config: of the run, overridden.
+        datamodule: of the run's own data, not loaded.
+        decoder: in evaluation mode.
+
+    Raises:
+        RunError: if the file is no checkpoint of captionlab.
+        ConfigError: for an override that does not exist.
+    """
+
+    def __init__(self, checkpoint: Path, overrides: Sequence[str] = ()) -> None:
+        try:
+            saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            told = saved["captionlab"]
+        except Exception as error:  # torch raises many kinds for a file that is not its own
+            raise RunError(
+                f"{checkpoint} is no checkpoint of captionlab ({type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else 'no reason'})."
+            ) from error
+        self.config = override(told["config"], overrides)
+        self.vocabulary = Vocabulary(told["vocabulary"])
+        self._corpus: str = told["features"]["corpus"]
+        self.machine = build.Machine.of(self.config)
+        self.datamodule = build.build_data(self.config, self.machine)
+        assert self.datamodule.encoder is not None
+        self.encoder = self.datamodule.encoder
+        self.decoder = build.build_decoder(
+            self.config, self.encoder.feature_shape, len(self.vocabulary)
+        )
+        prefix = "decoder."
+        state = {key.removeprefix(prefix): value for key, value in saved["state_dict"].items()}
+        self.decoder.load_state_dict(state)
+        self.decoder.to(self.machine.device).eval()
+
+    def features(self, corpus: CaptionCorpus) -> FeatureStore:
+        """Features of a corpus, encoded first where they are not yet.
+
+        Raises:
+            ConfigError: if the encoder's random weights were fitted to another corpus.
+        """
+        if self.encoder.num_calibration_images and corpus.fingerprint != self._corpus:
+            raise ConfigError(
+                "this run's encoder has random weights that were fitted to its own data set; on "
+                f"another ({corpus.name}) it would be another encoder. Evaluate it on its own, or "
+                "train one with real weights."
+            )
+        return self.datamodule.open_features(corpus)
+
+    def write(self, corpus: CaptionCorpus, split: Split) -> dict[str, Hypothesis]:
+        """A caption for each image of a split, by the run's search."""
+        search = build.build_search(self.config)
+        found: dict[str, Hypothesis] = {}
+        with self._autocast():
+            for images, features in self._batches(corpus, split):
+                found |= zip(images, search(self.decoder, features), strict=True)
+        return found
+
+    def sample(
+        self, corpus: CaptionCorpus, split: Split, num_samples: int
+    ) -> dict[str, list[Hypothesis]]:
+        """Several captions for each image, drawn from the model's own distribution."""
+        max_length = self.config.search.max_length
+        search = SampleSearch(max_length, temperature=1.0, top_k=None, top_p=1.0, seed=0)
+        found: dict[str, list[Hypothesis]] = {}
+        with self._autocast():
+            for images, features in self._batches(corpus, split):
+                drawn = search.draw(self.decoder, features, num_samples)
+                found |= zip(images, drawn, strict=True)
+        return found
+
+    def perplexity(self, corpus: CaptionCorpus, split: Split) -> float:
+        """Of the references, per token, end counted and words out of vocabulary as one word."""
+        total, count = 0.0, 0
+        references = self._encode(corpus, split)
+        with self._autocast():
+            for images, features in self._batches(corpus, split):
+                tokens = _stack([references[image] for image in images], features.pooled.device)
+                log_probs, counts = caption_log_probabilities(self.decoder, features, tokens)
+                total += float(log_probs.sum())
+                count += int(counts.sum())
+        return math.exp(-total / count)
+
+    def retrieval(self, corpus: CaptionCorpus, split: Split, pool_size: int) -> dict[str, float]:
+        """How often a caption's own image is among those that make it likeliest.
+
+        Every image's first reference looks for its image among the `pool_size` first images of
+        the split.
+
+        Returns:
+            `recall_at_1`, `recall_at_5` and `recall_at_10`.
+
+        Source:
+            Tanti et al. 2018, sec. 4.3.
+        """
+        references = self._encode(corpus, split)
+        pool = list(references)[:pool_size]
+        captions = [references[image][0] for image in pool]
+        rows = []
+        with self._autocast():
+            for images, features in self._batches(corpus, split, pool):
+                tokens = _stack([captions] * len(images), features.pooled.device)
+                rows.append(caption_log_probabilities(self.decoder, features, tokens)[0])
+        likelihood = torch.cat(rows)  # (images, captions)
+        own = likelihood.diagonal()
+        better = (likelihood > own).sum(0)
+        return {f"recall_at_{k}": float((better < k).float().mean()) for k in (1, 5, 10)}
+
+    def _autocast(self) -> torch.autocast:
+        dtype = autocast_dtype(self.machine.precision)
+        return torch.autocast(self.machine.device.type, dtype, dtype is not None)
+
+    def _batches(
+        self, corpus: CaptionCorpus, split: Split, images: Sequence[str] | None = None
+    ) -> Iterator[tuple[list[str], ImageFeatures]]:
+        store = self.features(corpus)
+        ids = [image.image_id for image in corpus.splits[split]] if images is None else images
+        size = self.config.data.eval_batch_size if images is None else 10
+        for begin in range(0, len(ids), size):
+            chosen = list(ids[begin : begin + size])
+            yield chosen, store.read(chosen).to(self.machine.device, dtype=torch.float32)
+
+    def _encode(self, corpus: CaptionCorpus, split: Split) -> dict[str, list[list[int]]]:
+        tokenizer = self.datamodule.tokenizer
+        return {
+            image.image_id: [self.vocabulary.encode(tokenizer(text)) for text in image.captions]
+            for image in corpus.splits[split]
+        }
+
+
+def override(config: dict[str, object], overrides: Sequence[str]) -> DictConfig:
+    """A run's configuration with `key=value` changes to keys that it has.
+
+    Raises:
+        ConfigError: for another key, or no `=`.
+    """
+    made = OmegaConf.create(config)
+    OmegaConf.set_struct(made, True)
+    try:
+        made.merge_with_dotlist(list(overrides))
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"--set: {str(error).splitlines()[0]}") from error
+    return made
+
+
+def _stack(captions: Sequence[Sequence[list[int]]], device: torch.device) -> Tensor:
+    """Ids as (B, N, T), padded."""
+    num = max(len(each) for each in captions)
+    empty: list[int] = []
+    rows = [torch.tensor(c) for each in captions for c in (*each, *[empty] * (num - len(each)))]
+    padded = pad_sequence([row.long() for row in rows], batch_first=True)
+    return padded.view(len(captions), num, -1).to(device)

@@ -1,0 +1,89 @@
+"""Sampling: words drawn by their probability."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captionlab.decoders import Decoder
+from captionlab.search.protocol import Search, forbid_special
+from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
+
+
+class SampleSearch(Search):
+    """Draws each word from the model's distribution, its tail cut off.
+
+    Every call begins with the same seed: equal batches give equal captions.
+
+    Args:
+        max_length: longest caption, in words.
+        temperature: logits are divided by it; towards 0 this is greedy search.
+        top_k: draw from the k likeliest words; None for no limit.
+        top_p: draw from the fewest words that together have this probability; 1 for no limit.
+        seed: of the drawing.
+
+    Raises:
+        ValueError: if a value is out of its range.
+
+    Source:
+        Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p, nucleus sampling).
+    """
+
+    def __init__(
+        self, max_length: int, temperature: float, top_k: int | None, top_p: float, seed: int
+    ) -> None:
+        super().__init__(max_length)
+        if temperature <= 0 or not 0 < top_p <= 1 or (top_k is not None and top_k < 1):
+            raise ValueError(
+                "temperature must be positive, top_p in (0, 1] and top_k at least 1 or null, "
+                f"found {temperature}, {top_p} and {top_k}."
+            )
+        self.temperature = temperature
+        self.top_k = top_k
+        self.top_p = top_p
+        self.seed = seed
+
+    def __call__(self, decoder: Decoder, features: ImageFeatures) -> list[Hypothesis]:
+        return [drawn[0] for drawn in self.draw(decoder, features, 1)]
+
+    @torch.inference_mode()
+    def draw(
+        self, decoder: Decoder, features: ImageFeatures, num_samples: int
+    ) -> list[list[Hypothesis]]:
+        """Several captions of each of B images, drawn independently."""
+        device = features.pooled.device
+        generator = torch.Generator(device).manual_seed(self.seed)
+        rows = torch.arange(len(features), device=device).repeat_interleave(num_samples)
+        state = decoder.select(decoder.start(features), rows)
+        token = torch.full_like(rows, START_ID)
+        done = torch.zeros_like(rows, dtype=torch.bool)
+        total = torch.zeros(len(rows), device=device)
+        written = []
+        for _ in range(self.max_length):
+            log_probs, state = decoder.step(token, state)
+            likely = self._cut(forbid_special(log_probs) / self.temperature)
+            drawn = torch.multinomial(likely.softmax(-1), 1, generator=generator)
+            total += log_probs.gather(1, drawn).squeeze(-1).masked_fill(done, 0.0)
+            token = drawn.squeeze(-1).masked_fill(done, END_ID)
+            written.append(token)
+            done = done | (token == END_ID)
+            if done.all():
+                break
+        found = []
+        for words, log_prob in zip(torch.stack(written, 1).tolist(), total.tolist(), strict=True):
+            finished = END_ID in words
+            caption = words[: words.index(END_ID)] if finished else words
+            found.append(Hypothesis(tuple(caption), log_prob, log_prob, finished))
+        return [found[i : i + num_samples] for i in range(0, len(found), num_samples)]
+
+    def _cut(self, logits: Tensor) -> Tensor:
+        """Bar the words that may not be drawn, logits (R, V)."""
+        if self.top_k is not None and self.top_k < logits.shape[1]:
+            smallest = logits.topk(self.top_k).values[:, -1:]
+            logits = logits.masked_fill(logits < smallest, -torch.inf)
+        if self.top_p < 1:
+            ordered, index = logits.sort(descending=True)
+            share = ordered.softmax(-1)
+            late = share.cumsum(-1) - share >= self.top_p  # what comes before suffices
+            logits = logits.masked_fill(late.scatter(1, index, late), -torch.inf)
+        return logits

@@ -1,0 +1,121 @@
+"""Corpus scores from sums, and which differences are real."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from captionlab.metrics import java
+from captionlab.metrics.ngram import NGramScorer
+from captionlab.metrics.resampling import CorpusStatistics
+from captionlab.metrics.significance import compare, holm
+from tests.metrics.test_caption_metrics import nasty
+
+
+def statistics(seed: int, num_images: int = 60, shift: float = 0.0) -> CorpusStatistics:
+    """Of a system whose CIDEr-D is random, better by `shift`."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(1.0 + shift, 0.3, num_images).tolist()
+    lengths = rng.integers(8, 12, num_images)
+    correct = np.stack([lengths // (k + 2) for k in range(4)])
+    guessed = np.stack([lengths - k for k in range(4)])
+    rows = np.concatenate([correct, guessed, lengths[None], lengths[None] + 1]).T.tolist()
+    return CorpusStatistics({"cider_d": values, "bleu_1": values}, {"bleu": rows})
+
+
+def test_sums_give_the_scores_of_all_and_of_a_part() -> None:
+    references, captions = nasty(2, 40)
+    captions["0"] = references["0"][0]  # METEOR forgives the one chunk of a whole match
+    scorer = NGramScorer(references)
+    corpus, per_image, bleu = scorer.score(captions)
+    meteor = java.Meteor()
+    corpus["meteor"], per_image["meteor"], rows = meteor.score(references, captions)
+    found = CorpusStatistics(per_image, {"bleu": bleu, "meteor": rows})
+    whole = found.scores(found.columns.sum(axis=0, keepdims=True))
+    assert whole.keys() == corpus.keys()
+    for name, values in whole.items():
+        assert values[0] == pytest.approx(corpus[name], abs=1e-12), name
+
+    part = [image for i, image in enumerate(references) if i % 3 == 0]
+    some = {image: references[image] for image in part}
+    weights = np.array([[float(i % 3 == 0) for i in range(40)]])
+    resampled = found.scores(weights @ found.columns, num_images=len(part))
+    expected = NGramScorer(some).score(captions, ("bleu", "rouge_l"))[0]
+    expected["meteor"] = meteor.score(some, captions)[0]
+    for name, value in expected.items():
+        assert resampled[name][0] == pytest.approx(value, abs=1e-12), name
+    expected_mean = np.mean([v for i, v in enumerate(per_image["cider_d"]) if i % 3 == 0])
+    assert resampled["cider_d"][0] == pytest.approx(expected_mean)
+    meteor.close()
+
+
+def test_equal_systems_do_not_differ_and_better_ones_do() -> None:
+    same = compare([[statistics(0)], [statistics(0)]], num_resamples=500)
+    assert {test.score for test in same.tests} == {
+        "bleu_1",
+        "bleu_2",
+        "bleu_3",
+        "bleu_4",
+        "cider_d",
+    }
+    for test in same.tests:
+        assert test.difference == 0
+        assert test.p_bootstrap == 1
+        assert test.p_randomisation == 1
+        assert test.p_seeds is None
+    better = compare([[statistics(0, shift=0.5)], [statistics(1)]], num_resamples=500)
+    (cider,) = (test for test in better.tests if test.score == "cider_d")
+    assert cider.low < 0.5 < cider.high
+    assert cider.low > 0
+    assert cider.p_bootstrap < 0.01
+    assert cider.p_randomisation is not None
+    assert cider.p_randomisation < 0.01
+    interval = better.intervals[0]["cider_d"]
+    assert interval.low < interval.value < interval.high
+
+
+def test_chance_is_called_real_as_often_as_it_says() -> None:
+    found = [
+        compare([[statistics(2 * k, 40)], [statistics(2 * k + 1, 40)]], num_resamples=200)
+        for k in range(200)
+    ]
+    tests = [test for each in found for test in each.tests if test.score == "cider_d"]
+    for p_values in ([t.p_bootstrap for t in tests], [t.p_randomisation or 0.0 for t in tests]):
+        share = np.mean([p < 0.05 for p in p_values])
+        assert 0.01 < share < 0.11, "of 200 pairs of equal systems, about one in twenty"
+
+
+def test_seeds_are_another_question_than_images() -> None:
+    # Every seed of the first is better by the same, but seeds vary as much.
+    first = [statistics(0, 400, shift) for shift in (0.5, 0.0, -0.4)]
+    second = [statistics(0, 400, shift) for shift in (0.3, -0.2, -0.6)]
+    (test,) = (t for t in compare([first, second], 500).tests if t.score == "cider_d")
+    assert test.difference == pytest.approx(0.2)
+    assert test.p_bootstrap < 0.01
+    assert test.p_seeds is not None
+    assert test.p_seeds > 0.5
+    (uneven,) = (t for t in compare([first, second[:2]], 500).tests if t.score == "cider_d")
+    assert uneven.p_randomisation is None
+    assert uneven.p_seeds is not None
+
+
+def test_welch_against_a_table() -> None:
+    # t = 2.0 with 10 degrees of freedom; two groups of 6 of equal variance.
+    spread = np.array([-1.0, -0.6, -0.2, 0.2, 0.6, 1.0])
+    gap = 2.0 * np.sqrt(2 * spread.var(ddof=1) / 6)
+
+    def systems(mean: float) -> list[CorpusStatistics]:
+        return [CorpusStatistics({"cider_d": [mean + x] * 3}, {}) for x in spread]
+
+    (test,) = compare([systems(5.0 + gap), systems(5.0)], 20).tests
+    assert test.p_seeds == pytest.approx(0.0733880, abs=1e-6)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, None, 0.04, 0.03]) == [pytest.approx(0.03), None, 0.06, pytest.approx(0.06)]
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_runs_on_other_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="same images"):
+        compare([[statistics(0, 10)], [statistics(0, 11)]])
