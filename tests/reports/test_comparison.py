@@ -160,7 +160,7 @@ def test_real_differences_are_told_apart_from_chance(tmp_path: Path) -> None:
     markdown = written["results.md"].read_text()
     assert "## Which differences are real" in markdown
     assert "| *people* |" in markdown
-    assert "| vgg | 75.0 |" in markdown, "what is true of the scene"
+    assert "| vgg | 75.0 ±0.0 |" in markdown, "what is true of the scene"
 
 
 def test_runs_on_other_images_are_not_tested_against_each_other(tmp_path: Path) -> None:
