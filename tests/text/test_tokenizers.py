@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from captionlab.data.corpus import CaptionCorpus
 from captionlab.metrics.java import stanford_tokenize
-from captionlab.text import PTBTokenizer
+from captionlab.errors import ConfigError
+from captionlab.text import CleanedTokenizer, PTBTokenizer, SpacyTokenizer, Tokenizer
 
 CAPTIONS = [
     "A man's dog can't swim .",
@@ -32,6 +35,21 @@ def test_the_embedded_data_agrees_with_stanford(shapes: CaptionCorpus) -> None:
     assert [" ".join(tokenizer(caption)) for caption in captions] == stanford_tokenize(captions)
 
 
+def test_spacy_splits_as_its_rules_do() -> None:
+    pytest.importorskip("spacy")
+    tokenizer = SpacyTokenizer("en")
+    assert tokenizer("A man's dog, can't  swim!") == ["a", "man", "'s", "dog", "ca", "n't", "swim"]
+    with pytest.raises(ConfigError, match="language='klingon'"):
+        SpacyTokenizer("klingon")
+
+
+def test_without_spacy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(ConfigError, match="pip install spacy"):
+        SpacyTokenizer("en")
+
+
+@pytest.mark.parametrize("tokenizer", [PTBTokenizer(), CleanedTokenizer()])
 @pytest.mark.parametrize("caption", ["a\x00b", "\u2028", "()[]{}", "日本語 ok", "a" * 10_000])
-def test_any_text_becomes_words_without_spaces(caption: str) -> None:
-    assert all(word and " " not in word for word in PTBTokenizer()(caption))
+def test_any_text_becomes_words_without_spaces(tokenizer: Tokenizer, caption: str) -> None:
+    assert all(word and " " not in word for word in tokenizer(caption))

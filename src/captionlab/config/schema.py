@@ -59,6 +59,19 @@ class PTB:
 
 
 @dataclass
+class Cleaned:
+    _target_: str = "captionlab.text.CleanedTokenizer"
+    name: str = MISSING
+
+
+@dataclass
+class Spacy:
+    _target_: str = "captionlab.text.SpacyTokenizer"
+    name: str = MISSING
+    language: str = MISSING
+
+
+@dataclass
 class TorchvisionEncoder:
     _target_: str = "captionlab.encoders.TorchvisionEncoder"
     name: str = MISSING
@@ -172,7 +185,7 @@ class Config:
 
 SCHEMAS: dict[str, dict[str, type]] = {
     "data": {"shapes": Shapes, "flickr8k": Flickr8k},
-    "tokenizer": {"ptb": PTB},
+    "tokenizer": {"ptb": PTB, "cleaned": Cleaned, "spacy": Spacy},
     "encoder": {"torchvision": TorchvisionEncoder},
     "decoder": {"recurrent": RecurrentDecoder},
     "conditioning": {"attention": Attention, "pre_inject": PreInject},

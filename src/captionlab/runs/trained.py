@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
 
 from captionlab.config import build
 from captionlab.data import CaptionCorpus, FeatureStore
@@ -82,7 +84,7 @@ class TrainedModel:
         search = build.build_search(self.config)
         found: dict[str, Hypothesis] = {}
         with self._autocast():
-            for images, features in self._batches(corpus, split):
+            for images, features in self._batches("writing captions", corpus, split):
                 found |= zip(images, search(self.decoder, features), strict=True)
         return found
 
@@ -94,7 +96,7 @@ class TrainedModel:
         search = SampleSearch(max_length, temperature=1.0, top_k=None, top_p=1.0, seed=0)
         found: dict[str, list[Hypothesis]] = {}
         with self._autocast():
-            for images, features in self._batches(corpus, split):
+            for images, features in self._batches("drawing captions", corpus, split):
                 drawn = search.draw(self.decoder, features, num_samples)
                 found |= zip(images, drawn, strict=True)
         return found
@@ -104,7 +106,7 @@ class TrainedModel:
         total, count = 0.0, 0
         references = self._encode(corpus, split)
         with self._autocast():
-            for images, features in self._batches(corpus, split):
+            for images, features in self._batches("reading references", corpus, split):
                 tokens = _stack([references[image] for image in images], features.pooled.device)
                 log_probs, counts = caption_log_probabilities(self.decoder, features, tokens)
                 total += float(log_probs.sum())
@@ -128,7 +130,7 @@ class TrainedModel:
         captions = [references[image][0] for image in pool]
         rows = []
         with self._autocast():
-            for images, features in self._batches(corpus, split, pool):
+            for images, features in self._batches("looking for images", corpus, split, pool):
                 tokens = _stack([captions] * len(images), features.pooled.device)
                 rows.append(caption_log_probabilities(self.decoder, features, tokens)[0])
         likelihood = torch.cat(rows)  # (images, captions)
@@ -141,12 +143,17 @@ class TrainedModel:
         return torch.autocast(self.machine.device.type, dtype, dtype is not None)
 
     def _batches(
-        self, corpus: CaptionCorpus, split: Split, images: Sequence[str] | None = None
+        self,
+        doing: str,
+        corpus: CaptionCorpus,
+        split: Split,
+        images: Sequence[str] | None = None,
     ) -> Iterator[tuple[list[str], ImageFeatures]]:
         store = self.features(corpus)
         ids = [image.image_id for image in corpus.splits[split]] if images is None else images
         size = self.config.data.eval_batch_size if images is None else 10
-        for begin in range(0, len(ids), size):
+        quiet = not sys.stderr.isatty()
+        for begin in tqdm(range(0, len(ids), size), desc=doing, disable=quiet, leave=False):
             chosen = list(ids[begin : begin + size])
             yield chosen, store.read(chosen).to(self.machine.device, dtype=torch.float32)
 

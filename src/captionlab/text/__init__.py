@@ -1,6 +1,11 @@
 """Text: captions to words, words to ids and back."""
 
-from captionlab.text.tokenizers import PTBTokenizer, Tokenizer
+from captionlab.text.tokenizers import (
+    CleanedTokenizer,
+    PTBTokenizer,
+    SpacyTokenizer,
+    Tokenizer,
+)
 from captionlab.text.vocabulary import Vocabulary
 
-__all__ = ["PTBTokenizer", "Tokenizer", "Vocabulary"]
+__all__ = ["CleanedTokenizer", "PTBTokenizer", "SpacyTokenizer", "Tokenizer", "Vocabulary"]

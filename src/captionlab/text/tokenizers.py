@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import string
 from typing import Protocol
+
+from captionlab.errors import ConfigError
 
 # The tokens that the official evaluation drops. Its bracket names are in upper case and never
 # match, tokens being lower-cased: brackets stay in the text as -lrb- and -rrb-.
@@ -37,6 +40,7 @@ _SPLIT = {
     "lemme": ("lem", "me"),
 }
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _DROPPED = PUNCTUATION | {'"', "\u201c", "\u201d", "\u2018", "\u2019"}
 
 
@@ -44,6 +48,49 @@ class Tokenizer(Protocol):
     """Splits a caption into words."""
 
     def __call__(self, caption: str) -> list[str]: ...
+
+
+class CleanedTokenizer:
+    """Lower case, no punctuation, no words with digits: what the course projects do.
+
+    Example:
+        >>> CleanedTokenizer()("The dog's owner can't see 2 T-shirts (red).")
+        ['the', 'dogs', 'owner', 'cant', 'see', 'tshirts', 'red']
+    """
+
+    def __call__(self, caption: str) -> list[str]:
+        words = caption.lower().translate(_WITHOUT_PUNCTUATION).split()
+        return [word for word in words if not any(letter.isdigit() for letter in word)]
+
+
+class SpacyTokenizer:
+    """The words of spaCy's rules for a language, lower-cased, punctuation dropped.
+
+    Args:
+        language: of spaCy; a blank pipeline, which downloads nothing.
+
+    Raises:
+        ConfigError: if spaCy is not installed or does not know the language.
+    """
+
+    def __init__(self, language: str) -> None:
+        try:
+            import spacy
+        except ImportError as error:
+            raise ConfigError(
+                "tokenizer=spacy needs spaCy, which is not installed; run "
+                "`python -m pip install spacy`, or use tokenizer=ptb."
+            ) from error
+        try:
+            self._split = spacy.blank(language).tokenizer
+        except ImportError as error:
+            raise ConfigError(
+                f"tokenizer.language={language!r} is unknown to spaCy; use a code such as 'en'."
+            ) from error
+
+    def __call__(self, caption: str) -> list[str]:
+        words = self._split(caption.lower())
+        return [word.text for word in words if not word.is_punct and not word.is_space]
 
 
 class PTBTokenizer:
