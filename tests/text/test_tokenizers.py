@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from captionlab.data.corpus import CaptionCorpus
-from captionlab.metrics.java import stanford_tokenize
 from captionlab.errors import ConfigError
+from captionlab.metrics.java import stanford_tokenize
 from captionlab.text import CleanedTokenizer, PTBTokenizer, SpacyTokenizer, Tokenizer
 
 CAPTIONS = [
