@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 from captionlab.data.corpus import CaptionCorpus, Split
 from captionlab.data.feature_store import FeatureStore, ImageEncoder
 from captionlab.data.flickr8k import read_flickr8k
+from captionlab.data.photos import without_bad_photos
 from captionlab.data.shapes import ATTRIBUTES, check_caption, generate_shapes, read_scenes
 from captionlab.text import Tokenizer, Vocabulary
 from captionlab.types import PAD_ID, CaptionBatch
@@ -46,6 +47,8 @@ class CaptionDataModule(pl.LightningDataModule):
         device: where the encoder runs.
         autocast_dtype: in which it computes; None for float32.
         seed: of the order of training images.
+        on_bad_image: `error` stops at a photo that cannot be read; `skip` leaves its image out,
+            and the corpus says how many and which.
 
     Attributes:
         corpus: after `setup`.
@@ -74,6 +77,7 @@ class CaptionDataModule(pl.LightningDataModule):
         device: torch.device,
         autocast_dtype: torch.dtype | None,
         seed: int,
+        on_bad_image: str = "error",
     ) -> None:
         super().__init__()
         self.root = Path(root).expanduser()
@@ -93,11 +97,19 @@ class CaptionDataModule(pl.LightningDataModule):
         self.device = device
         self.autocast_dtype = autocast_dtype
         self.seed = seed
+        self.on_bad_image = on_bad_image
         self._captions: dict[Split, list[_Item]] = {}
 
     @abstractmethod
     def read(self) -> CaptionCorpus:
         """The corpus below `root`."""
+
+    def read_usable(self) -> CaptionCorpus:
+        """The corpus below `root`, less the images that `on_bad_image` leaves out."""
+        corpus = self.read()
+        if self.on_bad_image == "error":
+            return corpus
+        return without_bad_photos(corpus, self.feature_dir, self.num_workers)
 
     def prepare_data(self) -> None:
         """Read or make the corpus and encode its images, once over all processes."""
@@ -183,7 +195,7 @@ class CaptionDataModule(pl.LightningDataModule):
     def _load(self) -> None:
         if hasattr(self, "features"):
             return
-        self.corpus = self.read()
+        self.corpus = self.read_usable()
         self.features = self.open_features(self.corpus)
         del self.encoder  # its weights are no more needed
 
