@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from captionlab.data.corpus import CaptionCorpus, Split
 from captionlab.data.feature_store import FeatureStore, ImageEncoder
 from captionlab.data.flickr8k import read_flickr8k
-from captionlab.data.photos import without_bad_photos
+from captionlab.data.photos import num_cores, without_bad_photos
 from captionlab.data.shapes import ATTRIBUTES, check_caption, generate_shapes, read_scenes
 from captionlab.text import Tokenizer, Vocabulary
 from captionlab.types import PAD_ID, CaptionBatch
@@ -88,9 +87,8 @@ class CaptionDataModule(pl.LightningDataModule):
         self.max_caption_length = max_caption_length
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         # Beside an encoder on the CPU, more workers take its cores.
-        spare = (cores or 1) // 4 if device.type == "cpu" else (cores or 1) - 1
+        spare = num_cores() // 4 if device.type == "cpu" else num_cores() - 1
         self.num_workers = min(spare, 8) if num_workers is None else num_workers
         self.feature_dir = feature_dir
         self.encode_batch_size = encode_batch_size

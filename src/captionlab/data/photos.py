@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -86,6 +87,13 @@ class _Examined(Dataset[tuple[str, str]]):
                 return "", hashlib.file_digest(file, "sha256").hexdigest()
         except DataError as error:
             return str(error), ""
+
+
+def num_cores() -> int:
+    """That this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def examine_photos(paths: Sequence[Path], num_workers: int) -> Iterator[tuple[str, str]]:
