@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "training": BASE | MODELS | {"text"},
     "config": BASE | MODELS | {"text", "training"},
     "runs": BASE | MODELS | {"text", "training", "config", "reports"},
-    "reports": BASE | {"metrics"},
-    "cli": BASE | {"runs", "reports"},
+    "reports": BASE | {"data", "metrics"},
+    "cli": BASE | {"data", "encoders", "reports", "runs", "text"},
 }
 # library: the rooms where it lives; files, where a path is named.
 LIVES_IN = {

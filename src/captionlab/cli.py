@@ -23,15 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit status: 0, or 1 after a mistake that was told in one line.
+        The exit status: 0, or 1 after a mistake or a problem that was told in one line.
     """
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        status: int | None = options.command(options)
     except CaptionLabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
+    return status or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,7 +73,46 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
     report.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="runs, or of runs")
     report.add_argument("--out", type=Path, metavar="FOLDER", help="write the report there")
+
+    _add_data(commands.add_parser("data", help="look into a data set, or download one"))
+    _add_features(commands.add_parser("features", help="list, verify or remove encoded images"))
     return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    check = commands.add_parser(
+        "check",
+        help="what is in a data set, and what of it would stop or falsify a training",
+        description="The exit status is 1 if a problem was found.",
+    )
+    check.set_defaults(command=_check_data)
+    check.add_argument("root", type=Path, metavar="ROOT", help="folder of the data set")
+    check.add_argument(
+        "--photos",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="decode all photos, and find those that are there twice (default: yes)",
+    )
+    check.add_argument("--out", type=Path, metavar="FOLDER", help="write report and pictures there")
+
+
+def _add_features(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="encoded images on disk, complete or not")
+    verify = commands.add_parser("verify", help="read every byte; the exit status tells")
+    remove = commands.add_parser("remove", help="remove encoded images")
+    remove.add_argument("name", metavar="NAME", help="as `captionlab features list` shows it")
+    for each, command in (
+        (listing, _list_features),
+        (verify, _verify_features),
+        (remove, _remove_features),
+    ):
+        each.set_defaults(command=command)
+        each.add_argument(
+            "--cache-dir", type=Path, default=Path("data"), metavar="FOLDER", help="default: data"
+        )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -126,6 +165,57 @@ def _report(options: argparse.Namespace) -> None:
     comparison.print_table()
     if options.out:
         print("written: " + ", ".join(map(str, comparison.write(options.out))))
+
+
+def _check_data(options: argparse.Namespace) -> int:
+    from captionlab.data import read_flickr8k
+    from captionlab.data.check import check_corpus
+    from captionlab.data.photos import num_cores
+    from captionlab.encoders.torchvision import ARCHITECTURES, TorchvisionEncoder
+    from captionlab.reports.data_check import print_check, write_check
+    from captionlab.text import PTBTokenizer
+
+    check = check_corpus(
+        read_flickr8k(options.root),
+        PTBTokenizer(),
+        {name: TorchvisionEncoder(name, "none").feature_shape for name in ARCHITECTURES},
+        photos=options.photos,
+        num_workers=num_cores(),
+    )
+    print_check(check, _console())
+    if options.out:
+        print("written: " + ", ".join(map(str, write_check(check, options.out))))
+    return 1 if check.problems else 0
+
+
+def _list_features(options: argparse.Namespace) -> None:
+    from captionlab.data.stored_features import list_stores
+    from captionlab.reports.stored_features import print_stores
+
+    root = options.cache_dir / "features"
+    print_stores(root, list_stores(root), _console())
+
+
+def _verify_features(options: argparse.Namespace) -> int:
+    from captionlab.data.stored_features import list_stores, verify_store
+
+    root = options.cache_dir / "features"
+    wrong = 0
+    for store in list_stores(root):
+        problem = verify_store(store)
+        done = "" if store.complete else f" ({store.num_encoded} of {store.num_images} images)"
+        print(f"{store.folder.name}: {problem or 'whole'}{done}")
+        wrong += problem is not None
+    if wrong:
+        print(f"remove them by `captionlab features remove NAME --cache-dir {options.cache_dir}`")
+    return 1 if wrong else 0
+
+
+def _remove_features(options: argparse.Namespace) -> None:
+    from captionlab.data.stored_features import remove_store
+
+    removed = remove_store(options.cache_dir / "features", options.name)
+    print(f"removed: {removed.folder} ({removed.num_bytes / 1e9:.2f} GB)")
 
 
 def _console() -> Console:

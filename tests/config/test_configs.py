@@ -104,6 +104,7 @@ def test_a_typo_or_a_wrong_type_stops_before_any_job(override: str) -> None:
         ("decoder.num_layers=0", "decoder.num_layers must be at least 1, found 0"),
         ("decoder.dropout=1.5", r"decoder.dropout must be in \[0, 1\), found 1.5"),
         ("name=${nowhere}", "nowhere"),
+        ("data.on_bad_image=drop", "data.on_bad_image=drop is unknown; use error or skip"),
         ("monitor=val/loss", "monitor=val/loss is unknown; use val/cider_d"),
     ],
 )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import chain
 from pathlib import Path
 
+import pytest
 import torch
 
 from captionlab.data import ShapesDataModule
 from captionlab.data.datamodule import EpochSampler
+from captionlab.errors import DataError
 from captionlab.text import PTBTokenizer
 from captionlab.types import END_ID, PAD_ID, START_ID
 from tests.data.test_feature_store import MeanColour
@@ -55,6 +57,17 @@ def test_a_batch_has_a_row_per_image_with_all_its_captions(tmp_path: Path) -> No
     assert (batch.tokens[..., -1] != PAD_ID).any(), "padded to the longest caption of the batch"
     words = datamodule.vocabulary.decode(batch.tokens[0, 0].tolist())
     assert words == " ".join(PTBTokenizer()(datamodule.corpus.splits["val"][0].captions[0]))
+
+
+def test_bad_photos_stop_a_run_unless_they_are_to_be_skipped(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "shapes" / "images" / "train_00004.jpg").write_bytes(b"no photo")
+    with pytest.raises(DataError, match=r"train_00004\.jpg cannot be read"):
+        make(tmp_path)
+    datamodule = make(tmp_path, on_bad_image="skip")
+    assert len(datamodule.corpus.splits["train"]) == 19
+    assert datamodule.corpus.name == "shapes-less-1"
+    assert sum(len(batch) for batch in datamodule.train_dataloader()) == 19
 
 
 def test_the_vocabulary_comes_from_training_captions_alone(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from captionlab.data import feature_store
 from captionlab.data.corpus import CaptionCorpus
 from captionlab.data.feature_store import FeatureStore
 from captionlab.data.flickr8k import read_flickr8k
+from captionlab.data.stored_features import list_stores, remove_store, verify_store
 from captionlab.errors import DataError, StorageError
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
@@ -95,13 +97,15 @@ def test_a_killed_build_goes_on(
     assert not (store.folder / "progress.json").exists()
 
 
-@pytest.mark.parametrize("how", ["cut", "changed", "gone"])
+@pytest.mark.parametrize("how", ["cut", "changed", "gone", "manifest"])
 def test_damage_is_found(tmp_path: Path, shapes: CaptionCorpus, how: str) -> None:
     path = build(tmp_path, shapes, MeanColour()).folder / "grid.npy"
     if how == "cut":
         path.write_bytes(path.read_bytes()[:-50])
     elif how == "changed":
         np.load(path, mmap_mode="r+")[:] = 1
+    elif how == "manifest":
+        (path.parent / "manifest.json").write_text('{"name": "sha')
     else:
         path.unlink()
     with pytest.raises(StorageError, match="damaged"):
@@ -140,3 +144,66 @@ def test_the_manifest_tells_the_cost(tmp_path: Path, shapes: CaptionCorpus) -> N
     manifest = json.loads((store.folder / "manifest.json").read_text())
     assert manifest["num_bytes"] == 40 * (12 + 3) * 2
     assert manifest["encode_seconds"] > 0
+
+
+def test_stores_are_listed_with_their_progress(
+    tmp_path: Path, shapes: CaptionCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list_stores(tmp_path / "nowhere") == []
+    build(tmp_path, shapes, MeanColour("mean/whole"))
+    monkeypatch.setattr(feature_store, "_BLOCK", 8)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, shapes, MeanColour("part/killed", dies_after=24))
+    whole, part = list_stores(tmp_path)
+    assert (whole.complete, whole.num_encoded, whole.num_images) == (True, 40, 40)
+    assert (part.complete, part.num_encoded, part.num_images) == (False, 24, 40)
+    assert (whole.encoder, part.encoder) == ("mean/whole", "part")
+    assert whole.num_bytes > 40 * (12 + 3) * 2
+    assert [verify_store(whole), verify_store(part)] == [None, None]
+
+
+@pytest.mark.parametrize("file", ["grid.npy", "pooled.npy", "manifest.json"])
+def test_one_flipped_bit_anywhere_is_found(
+    tmp_path: Path, shapes: CaptionCorpus, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_store, "_BLOCK", 16)
+    build(tmp_path, shapes, MeanColour())
+    (store,) = list_stores(tmp_path)
+    assert verify_store(store) is None
+    whole = (store.folder / file).read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(whole), 150):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << int(place) % 8
+        (store.folder / file).write_bytes(flipped)
+        assert file in (verify_store(store) or ""), place
+    (store.folder / file).write_bytes(whole)
+    assert verify_store(store) is None
+
+
+def test_a_store_that_went_on_after_a_kill_is_whole(
+    tmp_path: Path, shapes: CaptionCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_store, "_BLOCK", 8)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, shapes, MeanColour(dies_after=24))
+    build(tmp_path, shapes, MeanColour())
+    (store,) = list_stores(tmp_path)
+    assert verify_store(store) is None
+    manifest = json.loads((store.folder / "manifest.json").read_text())
+    assert [block["end"] for block in manifest["blocks"]] == [8, 16, 24, 32, 40]
+
+
+def test_a_store_is_removed_but_not_while_it_is_filled(
+    tmp_path: Path, shapes: CaptionCorpus
+) -> None:
+    name = build(tmp_path, shapes, MeanColour()).folder.name
+    for wrong in ("nothing", "..", f"../{tmp_path.name}/{name}"):
+        with pytest.raises(StorageError, match=f"there are: {name}"):
+            remove_store(tmp_path, wrong)
+    with FileLock(tmp_path / f".{name}.lock"), pytest.raises(StorageError, match="being encoded"):
+        remove_store(tmp_path, name)
+    assert remove_store(tmp_path, name).folder.name == name
+    assert list_stores(tmp_path) == []
+    encoder = MeanColour()
+    build(tmp_path, shapes, encoder)
+    assert encoder.num_encoded == 40

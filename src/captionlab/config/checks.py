@@ -41,6 +41,10 @@ def check(config: DictConfig) -> None:
         raise ConfigError(str(error).splitlines()[0]) from error
     if config.monitor not in _MONITORS:
         raise ConfigError(f"monitor={config.monitor} is unknown; use {', '.join(_MONITORS)}.")
+    if config.data.on_bad_image not in ("error", "skip"):
+        raise ConfigError(
+            f"data.on_bad_image={config.data.on_bad_image} is unknown; use error or skip."
+        )
     for key in _POSITIVE:
         value = OmegaConf.select(config, key)
         if value is None or value < 1:

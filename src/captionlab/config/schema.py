@@ -34,6 +34,7 @@ class Data:
     batch_size: int = MISSING
     eval_batch_size: int = MISSING
     num_workers: int | None = None
+    on_bad_image: str = "error"
     suggested: Suggested = field(default_factory=Suggested)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from captionlab.data.corpus import CaptionCorpus, Split
 from captionlab.data.feature_store import FeatureStore, ImageEncoder
 from captionlab.data.flickr8k import read_flickr8k
+from captionlab.data.photos import num_cores, without_bad_photos
 from captionlab.data.shapes import ATTRIBUTES, check_caption, generate_shapes, read_scenes
 from captionlab.text import Tokenizer, Vocabulary
 from captionlab.types import PAD_ID, CaptionBatch
@@ -46,6 +46,8 @@ class CaptionDataModule(pl.LightningDataModule):
         device: where the encoder runs.
         autocast_dtype: in which it computes; None for float32.
         seed: of the order of training images.
+        on_bad_image: `error` stops at a photo that cannot be read; `skip` leaves its image out,
+            and the corpus says how many and which.
 
     Attributes:
         corpus: after `setup`.
@@ -74,6 +76,7 @@ class CaptionDataModule(pl.LightningDataModule):
         device: torch.device,
         autocast_dtype: torch.dtype | None,
         seed: int,
+        on_bad_image: str = "error",
     ) -> None:
         super().__init__()
         self.root = Path(root).expanduser()
@@ -84,20 +87,27 @@ class CaptionDataModule(pl.LightningDataModule):
         self.max_caption_length = max_caption_length
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         # Beside an encoder on the CPU, more workers take its cores.
-        spare = (cores or 1) // 4 if device.type == "cpu" else (cores or 1) - 1
+        spare = num_cores() // 4 if device.type == "cpu" else num_cores() - 1
         self.num_workers = min(spare, 8) if num_workers is None else num_workers
         self.feature_dir = feature_dir
         self.encode_batch_size = encode_batch_size
         self.device = device
         self.autocast_dtype = autocast_dtype
         self.seed = seed
+        self.on_bad_image = on_bad_image
         self._captions: dict[Split, list[_Item]] = {}
 
     @abstractmethod
     def read(self) -> CaptionCorpus:
         """The corpus below `root`."""
+
+    def read_usable(self) -> CaptionCorpus:
+        """The corpus below `root`, less the images that `on_bad_image` leaves out."""
+        corpus = self.read()
+        if self.on_bad_image == "error":
+            return corpus
+        return without_bad_photos(corpus, self.feature_dir, self.num_workers)
 
     def prepare_data(self) -> None:
         """Read or make the corpus and encode its images, once over all processes."""
@@ -183,7 +193,7 @@ class CaptionDataModule(pl.LightningDataModule):
     def _load(self) -> None:
         if hasattr(self, "features"):
             return
-        self.corpus = self.read()
+        self.corpus = self.read_usable()
         self.features = self.open_features(self.corpus)
         del self.encoder  # its weights are no more needed
 

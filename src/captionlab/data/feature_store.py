@@ -27,7 +27,7 @@ from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
 log = logging.getLogger(__name__)
 
-_VERSION = 2
+_VERSION = 3  # 3: the manifest has digests of all blocks, and one of itself
 _HALF = np.float16
 _BLOCK = 256  # images between two records of progress
 _SECONDS_BETWEEN_LINES = 30  # in a log file, which has no bar
@@ -66,21 +66,21 @@ class FeatureStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-        shape = self.manifest["feature_shape"]
-        self.feature_shape = FeatureShape(
-            tuple(shape["grid_size"]), shape["grid_dim"], shape["pooled_dim"]
-        )
-        self._rows = {image: i for i, image in enumerate(self.manifest["image_ids"])}
         try:
+            self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+            shape = self.manifest["feature_shape"]
+            self.feature_shape = FeatureShape(
+                tuple(shape["grid_size"]), shape["grid_dim"], shape["pooled_dim"]
+            )
+            self._rows = {image: i for i, image in enumerate(self.manifest["image_ids"])}
             self._grid = np.load(folder / "grid.npy", mmap_mode="r")
             self._pooled = np.load(folder / "pooled.npy", mmap_mode="r")
-        except (OSError, ValueError) as error:
+        except Exception as error:  # numpy raises many kinds for a damaged header
             raise StorageError(
                 f"features in {folder} are damaged ({error}); remove the folder to encode again."
             ) from error
         for row, digest in self.manifest["sample"].items():
-            if _digest(self._grid[int(row)], self._pooled[int(row)]) != digest:
+            if digest_of(self._grid[int(row)], self._pooled[int(row)]) != digest:
                 raise StorageError(
                     f"features in {folder} are damaged (row {row} is not what was written); "
                     "remove the folder to encode again."
@@ -172,9 +172,10 @@ class _Builder:
     def build(self, batch_size: int, num_workers: int) -> None:
         progress = self.folder / "progress.json"
         done, seconds = 0, 0.0
+        blocks: list[dict[str, Any]] = []
         if progress.exists():
             saved = json.loads(progress.read_text())
-            done, seconds = saved["images"], saved["seconds"]
+            done, seconds, blocks = saved["images"], saved["seconds"], saved["blocks"]
             log.info("encoding goes on after %d images", done)
         else:
             self._check_space()
@@ -204,12 +205,14 @@ class _Builder:
                     for array in arrays.values():
                         array.flush()
                     spent = seconds + time.perf_counter() - began
-                    _replace(progress, {"images": written, "seconds": spent})
+                    block = {name: digest_of(a[recorded:written]) for name, a in arrays.items()}
+                    blocks.append({"end": written, **block})
+                    _replace(progress, {"images": written, "seconds": spent, "blocks": blocks})
                     recorded = written
                     if bar.disable and time.perf_counter() - told > _SECONDS_BETWEEN_LINES:
                         log.info("encoded %d of %d images", written, len(images))
                         told = time.perf_counter()
-        self._finish(arrays, seconds + time.perf_counter() - began)
+        self._finish(arrays, seconds + time.perf_counter() - began, blocks)
         progress.unlink()
 
     def _check_space(self) -> None:
@@ -260,27 +263,31 @@ class _Builder:
             found[name] = values.half().cpu().numpy()
         return found
 
-    def _finish(self, arrays: dict[str, np.memmap[Any, Any]], seconds: float) -> None:
+    def _finish(
+        self,
+        arrays: dict[str, np.memmap[Any, Any]],
+        seconds: float,
+        blocks: list[dict[str, Any]],
+    ) -> None:
         num_images = len(self.corpus.images)
         sample = sorted({round(i * (num_images - 1) / 15) for i in range(16)})
-        _replace(
-            self.folder / "manifest.json",
-            {
-                "name": self.folder.name,
-                "corpus": self.corpus.fingerprint,
-                "encoder": self.encoder.fingerprint,
-                "preprocessing": asdict(self.encoder.preprocessing),
-                "feature_shape": asdict(self.encoder.feature_shape),
-                "encode_seconds": seconds,
-                "encode_dtype": str(self.autocast_dtype or torch.float32),
-                "encoder_parameters": self.encoder.num_parameters,
-                "num_bytes": sum(array.nbytes for array in arrays.values()),
-                "sample": {
-                    row: _digest(arrays["grid"][row], arrays["pooled"][row]) for row in sample
-                },
-                "image_ids": [image.image_id for image in self.corpus.images],
+        told = {
+            "name": self.folder.name,
+            "corpus": self.corpus.fingerprint,
+            "encoder": self.encoder.fingerprint,
+            "preprocessing": asdict(self.encoder.preprocessing),
+            "feature_shape": asdict(self.encoder.feature_shape),
+            "encode_seconds": seconds,
+            "encode_dtype": str(self.autocast_dtype or torch.float32),
+            "encoder_parameters": self.encoder.num_parameters,
+            "num_bytes": sum(array.nbytes for array in arrays.values()),
+            "sample": {
+                row: digest_of(arrays["grid"][row], arrays["pooled"][row]) for row in sample
             },
-        )
+            "blocks": blocks,
+            "image_ids": [image.image_id for image in self.corpus.images],
+        }
+        _replace(self.folder / "manifest.json", {**told, "digest": digest_of_json(told)})
 
 
 def _name(corpus: CaptionCorpus, encoder: ImageEncoder) -> str:
@@ -296,10 +303,16 @@ def _name(corpus: CaptionCorpus, encoder: ImageEncoder) -> str:
     return f"{corpus.name}-{encoder.fingerprint.split('/')[0]}-{digest}"
 
 
-def _digest(*arrays: Any) -> str:
+def digest_of_json(told: dict[str, Any]) -> str:
+    """The same for what is read back from a file."""
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def digest_of(*arrays: Any) -> str:
+    """Of the values of numpy arrays, which may lie on disk."""
     joined = hashlib.sha256()
     for array in arrays:
-        joined.update(np.ascontiguousarray(array).tobytes())
+        joined.update(np.ascontiguousarray(array).view(np.uint8).ravel().data)  # without a copy
     return joined.hexdigest()[:16]
 
 

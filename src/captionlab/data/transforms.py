@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from captionlab.errors import DataError
+from captionlab.data.photos import read_image
 from captionlab.types import Preprocessing
 
 
@@ -24,12 +23,7 @@ def read_pixels(path: Path, preprocessing: Preprocessing) -> Tensor:
     Raises:
         DataError: if the file cannot be decoded; it names the file.
     """
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"photo {path} cannot be read: {error}") from error
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(read_image(path))).permute(2, 0, 1)
     if min(pixels.shape[1:]) != preprocessing.resize_size:
         mode = InterpolationMode(preprocessing.interpolation)
         pixels = functional.resize(pixels, [preprocessing.resize_size], mode, antialias=True)

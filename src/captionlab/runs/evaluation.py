@@ -89,7 +89,7 @@ def _evaluate_run(folder: Path, request: Request) -> EvaluatedCaptions:
     if request.split != "test" or request.data is not None or needs_model:
         return _evaluate_model(folder.name, run.best_checkpoint, request)
     datamodule = build.build_reader(override(config, ()))
-    corpus = datamodule.read()
+    corpus = datamodule.read_usable()
     known = list(corpus.references("test"))
     captions = read_results(run.predictions_path, known)
     return _score(folder.name, corpus, captions, request, datamodule.truth)
@@ -98,7 +98,7 @@ def _evaluate_run(folder: Path, request: Request) -> EvaluatedCaptions:
 def _evaluate_model(name: str, checkpoint: Path, request: Request) -> EvaluatedCaptions:
     model = TrainedModel(checkpoint, request.overrides)
     root = request.data
-    corpus = model.datamodule.read() if root is None else read_flickr8k(root, root.name)
+    corpus = model.datamodule.read_usable() if root is None else read_flickr8k(root, root.name)
     hypotheses = model.write(corpus, request.split)
     captions = {image: [model.vocabulary.decode(h.tokens)] for image, h in hypotheses.items()}
     if request.num_samples:
