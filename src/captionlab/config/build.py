@@ -67,6 +67,7 @@ def _build_data(
     datamodule: CaptionDataModule = _partial(config.data)(
         encoder=encoder,
         tokenizer=_partial(config.tokenizer)(),
+        augmentation=_partial(config.augmentation)() if config.augmentation else None,
         feature_dir=Path(config.cache_dir) / "features",
         encode_batch_size=config.encoder.batch_size,
         device=machine.device,

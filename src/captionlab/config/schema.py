@@ -34,7 +34,8 @@ class Data:
     batch_size: int = MISSING
     eval_batch_size: int = MISSING
     num_workers: int | None = None
-    on_bad_image: str = "error"
+    group_by_length: bool = MISSING
+    on_bad_image: str = MISSING
     suggested: Suggested = field(default_factory=Suggested)
 
 
@@ -70,6 +71,33 @@ class Spacy:
     _target_: str = "captionlab.text.SpacyTokenizer"
     name: str = MISSING
     language: str = MISSING
+
+
+@dataclass
+class Flip:
+    _target_: str = "captionlab.data.FlipAugmentation"
+    name: str = MISSING
+
+
+@dataclass
+class Crop:
+    _target_: str = "captionlab.data.CropAugmentation"
+    name: str = MISSING
+    enlarge: float = MISSING
+
+
+@dataclass
+class RandomViews:
+    _target_: str = "captionlab.data.RandomAugmentation"
+    name: str = MISSING
+    num_views: int = MISSING
+    degrees: float = MISSING
+    translate: float = MISSING
+    scale: float = MISSING
+    shear: float = MISSING
+    crop: float = MISSING
+    colour: float = MISSING
+    seed: int = MISSING
 
 
 @dataclass
@@ -167,6 +195,7 @@ class Config:
 
     data: Any = MISSING
     tokenizer: Any = MISSING
+    augmentation: Any = None
     encoder: Any = MISSING
     decoder: Any = MISSING
     conditioning: Any = MISSING
@@ -187,6 +216,7 @@ class Config:
 SCHEMAS: dict[str, dict[str, type]] = {
     "data": {"shapes": Shapes, "flickr8k": Flickr8k},
     "tokenizer": {"ptb": PTB, "cleaned": Cleaned, "spacy": Spacy},
+    "augmentation": {"flip": Flip, "crop": Crop, "random": RandomViews},
     "encoder": {"torchvision": TorchvisionEncoder},
     "decoder": {"recurrent": RecurrentDecoder},
     "conditioning": {"attention": Attention, "pre_inject": PreInject},

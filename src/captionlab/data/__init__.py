@@ -1,5 +1,10 @@
 """Data: files on disk in, batches of encoded images and captions out."""
 
+from captionlab.data.augmentation import (
+    CropAugmentation,
+    FlipAugmentation,
+    RandomAugmentation,
+)
 from captionlab.data.corpus import CaptionCorpus, CaptionedImage
 from captionlab.data.datamodule import CaptionDataModule, Flickr8kDataModule, ShapesDataModule
 from captionlab.data.feature_store import FeatureStore, ImageEncoder
@@ -9,9 +14,12 @@ __all__ = [
     "CaptionCorpus",
     "CaptionDataModule",
     "CaptionedImage",
+    "CropAugmentation",
     "FeatureStore",
     "Flickr8kDataModule",
+    "FlipAugmentation",
     "ImageEncoder",
+    "RandomAugmentation",
     "ShapesDataModule",
     "read_flickr8k",
 ]

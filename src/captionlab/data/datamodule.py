@@ -14,17 +14,19 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Sampler
 
+from captionlab.data.augmentation import Augmentation, View, mirror_words
 from captionlab.data.corpus import CaptionCorpus, Split
 from captionlab.data.feature_store import FeatureStore, ImageEncoder
 from captionlab.data.flickr8k import read_flickr8k
 from captionlab.data.photos import num_cores, without_bad_photos
 from captionlab.data.shapes import ATTRIBUTES, check_caption, generate_shapes, read_scenes
 from captionlab.text import Tokenizer, Vocabulary
-from captionlab.types import PAD_ID, CaptionBatch
+from captionlab.types import PAD_ID, CaptionBatch, ImageFeatures
 
 log = logging.getLogger(__name__)
 
-_Item = tuple[str, list[list[int]]]  # image id, its captions as ids
+_Item = tuple[int, str, list[list[int]]]  # view, image id, its captions as ids
+_POOL = 50  # batches that are sorted together by length
 
 
 class CaptionDataModule(pl.LightningDataModule):
@@ -46,6 +48,8 @@ class CaptionDataModule(pl.LightningDataModule):
         device: where the encoder runs.
         autocast_dtype: in which it computes; None for float32.
         seed: of the order of training images.
+        augmentation: other views of training photos, of which each epoch draws one; None for none.
+        group_by_length: batch training images whose longest captions are about as long.
         on_bad_image: `error` stops at a photo that cannot be read; `skip` leaves its image out,
             and the corpus says how many and which.
 
@@ -76,6 +80,8 @@ class CaptionDataModule(pl.LightningDataModule):
         device: torch.device,
         autocast_dtype: torch.dtype | None,
         seed: int,
+        augmentation: Augmentation | None = None,
+        group_by_length: bool = False,
         on_bad_image: str = "error",
     ) -> None:
         super().__init__()
@@ -95,6 +101,9 @@ class CaptionDataModule(pl.LightningDataModule):
         self.device = device
         self.autocast_dtype = autocast_dtype
         self.seed = seed
+        self.augmentation = augmentation
+        self.group_by_length = group_by_length
+        self.views: list[FeatureStore] = []
         self.on_bad_image = on_bad_image
         self._captions: dict[Split, list[_Item]] = {}
 
@@ -141,18 +150,22 @@ class CaptionDataModule(pl.LightningDataModule):
                 self.max_caption_length,
             )
         self._captions = {
-            split: [
-                (image, [self.vocabulary.encode(c[: self.max_caption_length]) for c in captions])
-                for image, captions in images.items()
-            ]
+            split: [(0, image, self._encode(captions)) for image, captions in images.items()]
             for split, images in tokenized.items()
         }
+        for view in range(1, len(self.views) + 1):
+            for image, captions in tokenized["train"].items():
+                told = [mirror_words(c) for c in captions] if view % 2 else captions
+                self._captions["train"].append((view, image, self._encode(told)))
+
+    def _encode(self, captions: Sequence[Sequence[str]]) -> list[list[int]]:
+        return [self.vocabulary.encode(words[: self.max_caption_length]) for words in captions]
 
     def references(self, split: Split) -> dict[str, list[str]]:
         """Image id to captions as people wrote them."""
         return self.corpus.references(split)
 
-    def open_features(self, corpus: CaptionCorpus) -> FeatureStore:
+    def open_features(self, corpus: CaptionCorpus, view: View | None = None) -> FeatureStore:
         """Features of a corpus, this one or another, encoded first where they are not yet."""
         assert self.encoder is not None, "made as a reader"
         return FeatureStore.open_or_build(
@@ -163,6 +176,7 @@ class CaptionDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             device=self.device,
             autocast_dtype=self.autocast_dtype,
+            view=view,
         )
 
     def truth(self, captions: Mapping[str, str]) -> dict[str, float]:
@@ -195,14 +209,22 @@ class CaptionDataModule(pl.LightningDataModule):
             return
         self.corpus = self.read_usable()
         self.features = self.open_features(self.corpus)
+        if self.augmentation is not None:
+            for number in range(1, self.augmentation.num_views + 1):
+                view = View(self.augmentation, number)
+                self.views.append(self.open_features(self.corpus, view))
         del self.encoder  # its weights are no more needed
 
     def _loader(self, split: Split, batch_size: int, shuffle: bool) -> DataLoader[CaptionBatch]:
         items = self._captions[split]
+        num_views = 1 + len(self.views) if split == "train" else 1
+        num_images = len(items) // num_views
+        lengths = [max(map(len, captions)) for _, _, captions in items[:num_images]]
+        pool = _POOL * batch_size if shuffle and self.group_by_length else 1
         loader: DataLoader[CaptionBatch] = DataLoader(
             items,  # type: ignore[arg-type]
             batch_size=batch_size,
-            sampler=EpochSampler(len(items), self.seed, shuffle),
+            sampler=EpochSampler(num_images, self.seed, shuffle, num_views, lengths, pool),
             collate_fn=self._collate,
             # It draws a number per iterator, and a resumed training makes another number of these.
             generator=torch.Generator(),
@@ -211,15 +233,22 @@ class CaptionDataModule(pl.LightningDataModule):
         return loader
 
     def _collate(self, items: Sequence[_Item]) -> CaptionBatch:
-        image_ids = tuple(image for image, _ in items)
-        num_captions = max(len(captions) for _, captions in items)
+        image_ids = tuple(image for _, image, _ in items)
+        num_captions = max(len(captions) for _, _, captions in items)
         rows: list[Tensor] = []
-        for _, captions in items:
+        for _, _, captions in items:
             rows += [torch.tensor(caption) for caption in captions]
             rows += [torch.zeros(0, dtype=torch.int64)] * (num_captions - len(captions))
         tokens = pad_sequence(rows, batch_first=True, padding_value=PAD_ID)
-        return CaptionBatch(
-            image_ids, self.features.read(image_ids), tokens.view(len(items), num_captions, -1)
+        return CaptionBatch(image_ids, self._read(items), tokens.view(len(items), num_captions, -1))
+
+    def _read(self, items: Sequence[_Item]) -> ImageFeatures:
+        if not any(view for view, _, _ in items):
+            return self.features.read(image for _, image, _ in items)
+        stores = [self.features, *self.views]
+        found = [stores[view].read([image]) for view, image, _ in items]
+        return ImageFeatures(
+            torch.cat([each.grid for each in found]), torch.cat([each.pooled for each in found])
         )
 
 
@@ -231,12 +260,28 @@ class EpochSampler(Sampler[int]):
         seed: of the order.
         shuffle: if not, items keep their order and no item is repeated to make the ranks' shares
             equal, so that evaluation counts nothing twice.
+        num_views: of each item, of which an epoch draws one; view v of item i has the index
+            v * num_items + i.
+        lengths: of the items.
+        pool: so many shuffled items at a time are sorted by length, so that a batch pads less;
+            1 for none.
     """
 
-    def __init__(self, num_items: int, seed: int, shuffle: bool) -> None:
+    def __init__(
+        self,
+        num_items: int,
+        seed: int,
+        shuffle: bool,
+        num_views: int = 1,
+        lengths: Sequence[int] = (),
+        pool: int = 1,
+    ) -> None:
         self.num_items = num_items
         self.seed = seed
         self.shuffle = shuffle
+        self.num_views = num_views
+        self.lengths = lengths
+        self.pool = pool
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -249,6 +294,11 @@ class EpochSampler(Sampler[int]):
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             order = torch.randperm(self.num_items, generator=generator).tolist()
+            if self.pool > 1:
+                order = self._grouped(order, generator)
+            if self.num_views > 1:
+                views = torch.randint(self.num_views, (self.num_items,), generator=generator)
+                order = (views * self.num_items + torch.tensor(order)).tolist()
             order += order[: -len(order) % num_ranks]
         return iter(order[rank::num_ranks])
 
@@ -257,6 +307,17 @@ class EpochSampler(Sampler[int]):
         if self.shuffle:
             return -(-self.num_items // num_ranks)
         return len(range(rank, self.num_items, num_ranks))
+
+    def _grouped(self, order: list[int], generator: torch.Generator) -> list[int]:
+        """Sort each pool by length, and shuffle its fiftieths, which are batches."""
+        grouped = []
+        for begin in range(0, len(order), self.pool):
+            pool = sorted(order[begin : begin + self.pool], key=lambda item: self.lengths[item])
+            size = self.pool // _POOL
+            batches = [pool[i : i + size] for i in range(0, len(pool), size)]
+            for i in torch.randperm(len(batches), generator=generator).tolist():
+                grouped += batches[i]
+        return grouped
 
     @staticmethod
     def _place() -> tuple[int, int]:
@@ -302,7 +363,7 @@ class ShapesDataModule(CaptionDataModule):
         generate_shapes(self.root, *self.generator)
         return read_flickr8k(self.root, name="shapes")
 
-    def open_features(self, corpus: CaptionCorpus) -> FeatureStore:
+    def open_features(self, corpus: CaptionCorpus, view: View | None = None) -> FeatureStore:
         """Features of a corpus, this one or another, encoded first where they are not yet."""
         assert self.encoder is not None, "made as a reader"
         return FeatureStore.open_or_build(
@@ -313,6 +374,7 @@ class ShapesDataModule(CaptionDataModule):
             num_workers=self.num_workers,
             device=self.device,
             autocast_dtype=self.autocast_dtype,
+            view=view,
         )
 
     def truth(self, captions: Mapping[str, str]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from captionlab.data.augmentation import View
 from captionlab.data.corpus import CaptionCorpus
 from captionlab.data.transforms import normalise, read_pixels
 from captionlab.errors import DataError, StorageError
@@ -97,6 +98,7 @@ class FeatureStore:
         num_workers: int,
         device: torch.device,
         autocast_dtype: torch.dtype | None,
+        view: View | None = None,
     ) -> FeatureStore:
         """Open the store of this corpus and encoder; encode first what is missing.
 
@@ -111,12 +113,13 @@ class FeatureStore:
             num_workers: processes that decode photos.
             device: where the encoder runs.
             autocast_dtype: in which it computes; None for float32. Not part of the store's name.
+            view: of the training images, which alone are then encoded; None for all as they are.
 
         Raises:
             DataError: if a photo cannot be read.
             StorageError: if the disk is too small, or a value does not fit into float16.
         """
-        name = _name(corpus, encoder)
+        name = _name(corpus, encoder, view)
         folder = root / name
         if (folder / "manifest.json").exists():
             return cls(folder)
@@ -129,7 +132,7 @@ class FeatureStore:
             lock.acquire()
         try:
             if not (folder / "manifest.json").exists():
-                builder = _Builder(folder, corpus, encoder, device, autocast_dtype)
+                builder = _Builder(folder, corpus, encoder, device, autocast_dtype, view)
                 builder.build(batch_size, num_workers)
             return cls(folder)
         finally:
@@ -157,16 +160,19 @@ class _Builder:
         encoder: ImageEncoder,
         device: torch.device,
         autocast_dtype: torch.dtype | None,
+        view: View | None,
     ) -> None:
         self.folder = folder
         self.corpus = corpus
+        self.view = view
+        self.images = corpus.images if view is None else list(corpus.splits["train"])
         self.encoder = encoder
         self.device = device
         self.autocast_dtype = autocast_dtype
         shape = encoder.feature_shape
         self.shapes = {
-            "grid": (len(corpus.images), shape.num_positions, shape.grid_dim),
-            "pooled": (len(corpus.images), shape.pooled_dim),
+            "grid": (len(self.images), shape.num_positions, shape.grid_dim),
+            "pooled": (len(self.images), shape.pooled_dim),
         }
 
     def build(self, batch_size: int, num_workers: int) -> None:
@@ -182,9 +188,10 @@ class _Builder:
             self.folder.mkdir(exist_ok=True)
         arrays = {name: self._map(name, create=done == 0) for name in self.shapes}
         began = time.perf_counter()
-        images = self.corpus.images
+        images = self.images
         paths = [image.path for image in images[done:]]
-        batches = _pixel_batches(paths, self.encoder.preprocessing, batch_size, num_workers)
+        photos = _Photos(paths, self.encoder.preprocessing, self.view)
+        batches = _pixel_batches(photos, batch_size, num_workers)
         self._prepare(batch_size, num_workers)
         written = recorded = done
         told = began
@@ -220,13 +227,13 @@ class _Builder:
         free = shutil.disk_usage(self.folder.parent).free
         log.info(
             "encoding %d images, %.2f GB, into %s",
-            len(self.corpus.images),
+            len(self.images),
             needed / 1e9,
             self.folder,
         )
         if needed > free:
             raise StorageError(
-                f"features of {len(self.corpus.images)} images need {needed / 1e9:.2f} GB in "
+                f"features of {len(self.images)} images need {needed / 1e9:.2f} GB in "
                 f"{self.folder.parent}, and {free / 1e9:.2f} GB are free; make room, or set "
                 "cache_dir to a larger disk."
             )
@@ -240,9 +247,8 @@ class _Builder:
     def _prepare(self, batch_size: int, num_workers: int) -> None:
         sample = self.corpus.splits["train"][: self.encoder.num_calibration_images]
         preprocessing = self.encoder.preprocessing
-        batches = _pixel_batches(
-            [image.path for image in sample], preprocessing, batch_size, num_workers
-        )
+        photos = _Photos([image.path for image in sample], preprocessing)
+        batches = _pixel_batches(photos, batch_size, num_workers)
         self.encoder.prepare((normalise(pixels, preprocessing) for pixels in batches), self.device)
 
     def _encode(self, pixels: Tensor) -> dict[str, Any]:
@@ -269,7 +275,7 @@ class _Builder:
         seconds: float,
         blocks: list[dict[str, Any]],
     ) -> None:
-        num_images = len(self.corpus.images)
+        num_images = len(self.images)
         sample = sorted({round(i * (num_images - 1) / 15) for i in range(16)})
         told = {
             "name": self.folder.name,
@@ -285,12 +291,12 @@ class _Builder:
                 row: digest_of(arrays["grid"][row], arrays["pooled"][row]) for row in sample
             },
             "blocks": blocks,
-            "image_ids": [image.image_id for image in self.corpus.images],
+            "image_ids": [image.image_id for image in self.images],
         }
         _replace(self.folder / "manifest.json", {**told, "digest": digest_of_json(told)})
 
 
-def _name(corpus: CaptionCorpus, encoder: ImageEncoder) -> str:
+def _name(corpus: CaptionCorpus, encoder: ImageEncoder, view: View | None) -> str:
     photos = [[image.path.name, image.path.stat().st_size] for image in corpus.images]
     told = [
         _VERSION,
@@ -298,6 +304,7 @@ def _name(corpus: CaptionCorpus, encoder: ImageEncoder) -> str:
         photos,
         encoder.fingerprint,
         asdict(encoder.preprocessing),
+        *([] if view is None else [view.fingerprint]),
     ]
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
     return f"{corpus.name}-{encoder.fingerprint.split('/')[0]}-{digest}"
@@ -323,16 +330,19 @@ def _replace(path: Path, told: dict[str, Any]) -> None:
 
 
 class _Photos(Dataset[Tensor]):
-    def __init__(self, paths: list[Path], preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, paths: list[Path], preprocessing: Preprocessing, view: View | None = None
+    ) -> None:
         self.paths = paths
         self.preprocessing = preprocessing
+        self.view = view
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor | str:  # type: ignore[override]
         try:
-            return read_pixels(self.paths[index], self.preprocessing)
+            return read_pixels(self.paths[index], self.preprocessing, self.view)
         except DataError as error:
             return str(error)  # a worker would wrap it in its own traceback
 
@@ -344,15 +354,13 @@ def _collate(photos: list[Tensor | str]) -> Tensor | str:
     return torch.stack([photo for photo in photos if isinstance(photo, Tensor)])
 
 
-def _pixel_batches(
-    paths: list[Path], preprocessing: Preprocessing, batch_size: int, num_workers: int
-) -> Iterator[Tensor]:
+def _pixel_batches(photos: _Photos, batch_size: int, num_workers: int) -> Iterator[Tensor]:
     """Decoded photos in order, uint8 (B, 3, S, S), made ahead of their use.
 
     The workers start at once: forked before the encoder is loaded they stay small.
     """
     loader: Any = DataLoader(
-        _Photos(paths, preprocessing),
+        photos,
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=_collate,

@@ -7,28 +7,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
 
+from captionlab.data.augmentation import View, plain
 from captionlab.data.photos import read_image
 from captionlab.types import Preprocessing
 
 
-def read_pixels(path: Path, preprocessing: Preprocessing) -> Tensor:
-    """Decode, turn upright, make RGB, resize the shorter side and crop the centre.
+def read_pixels(path: Path, preprocessing: Preprocessing, view: View | None = None) -> Tensor:
+    """Decode, turn upright, make RGB, and make the encoder's plain input or another view.
 
     Returns:
-        uint8 (3, S, S). A photo that already has the size is not resampled.
+        uint8 (3, S, S).
 
     Raises:
         DataError: if the file cannot be decoded; it names the file.
     """
-    pixels = torch.from_numpy(np.array(read_image(path))).permute(2, 0, 1)
-    if min(pixels.shape[1:]) != preprocessing.resize_size:
-        mode = InterpolationMode(preprocessing.interpolation)
-        pixels = functional.resize(pixels, [preprocessing.resize_size], mode, antialias=True)
-    cropped: Tensor = functional.center_crop(pixels, [preprocessing.image_size])
-    return cropped
+    photo = torch.from_numpy(np.array(read_image(path))).permute(2, 0, 1)
+    return plain(photo, preprocessing) if view is None else view(photo, preprocessing, path.name)
 
 
 def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
