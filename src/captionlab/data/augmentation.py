@@ -107,7 +107,7 @@ class RandomAugmentation(Augmentation):
         scale: largest enlargement and shrinking, as a share.
         shear: largest, in degrees.
         crop: least share of the area that is kept; 1 for no crop.
-        colour: largest change of brightness, contrast and saturation, as a share; hue a tenth.
+        colour: largest change of brightness, contrast and saturation, as a share.
         seed: of all this.
     """
 
@@ -140,7 +140,7 @@ class RandomAugmentation(Augmentation):
             InterpolationMode.BILINEAR,
             fill=128,
         )
-        jitter = v2.ColorJitter(colour, colour, colour, colour / 10)
+        jitter = v2.ColorJitter(colour, colour, colour)  # no hue: captions name colours
         self._change = v2.Compose([affine, jitter] if colour else [affine])
 
     def __call__(self, photo: Tensor, preprocessing: Preprocessing, view: int, name: str) -> Tensor:

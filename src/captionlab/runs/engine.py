@@ -74,7 +74,7 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     ]
     trainer = build.build_trainer(config, machine, loggers, callbacks, folder.path)
 
-    _keep_freed_memory()
+    keep_freed_memory()
     datamodule = build.build_data(config, machine)
     datamodule.prepare_data()
     _return_freed_memory()
@@ -175,7 +175,7 @@ def _peak_memory_bytes() -> int:
     return unit * sum(peak.ru_maxrss for peak in peaks)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc reuse large blocks: giving each step's back to Linux costs up to half its time."""
     if platform.libc_ver()[0] == "glibc":
         for option, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**28)):
