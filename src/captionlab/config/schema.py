@@ -59,14 +59,24 @@ class PTB:
 
 
 @dataclass
-class TorchvisionEncoder:
-    _target_: str = "captionlab.encoders.TorchvisionEncoder"
+class Encoder:
     name: str = MISSING
-    architecture: str = MISSING
     weights: str = MISSING
     image_size: int | None = None
     init_seed: int = MISSING
+    pooled: str = MISSING
     batch_size: int = MISSING
+
+
+@dataclass
+class TorchvisionEncoder(Encoder):
+    _target_: str = "captionlab.encoders.TorchvisionEncoder"
+    architecture: str = MISSING
+
+
+@dataclass
+class XceptionEncoder(Encoder):
+    _target_: str = "captionlab.encoders.XceptionEncoder"
 
 
 @dataclass
@@ -173,7 +183,7 @@ class Config:
 SCHEMAS: dict[str, dict[str, type]] = {
     "data": {"shapes": Shapes, "flickr8k": Flickr8k},
     "tokenizer": {"ptb": PTB},
-    "encoder": {"torchvision": TorchvisionEncoder},
+    "encoder": {"torchvision": TorchvisionEncoder, "xception": XceptionEncoder},
     "decoder": {"recurrent": RecurrentDecoder},
     "conditioning": {"attention": Attention, "pre_inject": PreInject},
     "objective": {"cross_entropy": CrossEntropy},
