@@ -2,77 +2,167 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torchvision.models import get_model, get_model_weights
 
-from captionlab.encoders import TorchvisionEncoder
-from captionlab.encoders.torchvision import ARCHITECTURES
+from captionlab.encoders import TorchvisionEncoder, XceptionEncoder, xception
+from captionlab.encoders.frozen import FrozenEncoder
+from captionlab.encoders.xception import Xception
 from captionlab.errors import ConfigError, WeightsError
+from captionlab.types import Preprocessing
 
 CPU = torch.device("cpu")
+# Every kind of network that ships, at a size that is quick; None where only its own goes through.
+SIZES: dict[str, int | None] = {
+    "resnet18": 72,
+    "resnet50": 72,
+    "vgg16": 72,
+    "inception_v3": 107,
+    "densenet121": 72,
+    "efficientnet_v2_s": 72,
+    "convnext_tiny": 72,
+    "vit_b_16": None,
+    "swin_t": 72,
+    "mobilenet_v3_large": 72,
+    "regnet_y_400mf": 72,
+    "xception": 72,
+}
+encoders = pytest.mark.parametrize("architecture", SIZES)
+
+
+def made(architecture: str, **options: Any) -> FrozenEncoder:
+    """An encoder with random weights unless told otherwise."""
+    options = {"weights": "none", **options}
+    if architecture == "xception":
+        return XceptionEncoder(**options)
+    return TorchvisionEncoder(architecture, **options)
 
 
 def pixels(num_images: int, size: int = 64) -> torch.Tensor:
     return torch.randn(num_images, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
+def blobs(num_images: int, size: int) -> torch.Tensor:
+    """Images that differ as photos do: in their coarse colours."""
+    return nn.functional.interpolate(pixels(num_images, 4), (size, size), mode="bilinear")
+
+
 @pytest.fixture(scope="module")
-def resnet18() -> TorchvisionEncoder:
-    encoder = TorchvisionEncoder("resnet18", weights="none", image_size=64)
+def resnet18() -> FrozenEncoder:
+    encoder = made("resnet18", image_size=64)
     encoder.prepare([pixels(8), pixels(8) + 0.5], CPU)
     return encoder
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_what_is_declared_is_produced(architecture: str) -> None:
-    encoder = TorchvisionEncoder(architecture, weights="none", image_size=72)
-    declared = encoder.feature_shape
+@encoders
+def test_an_encoder_keeps_its_word(architecture: str) -> None:
+    encoder = made(architecture, image_size=SIZES[architecture])
+    declared, size = encoder.feature_shape, encoder.preprocessing.image_size
     assert next(encoder.parameters()).is_meta, "declaring must cost no memory"
-    encoder.prepare([pixels(2, 72)], CPU)
+    assert encoder.num_parameters == sum(p.numel() for p in encoder.parameters())
+
+    images = blobs(6, size)
+    encoder.prepare([images], CPU)
     with torch.inference_mode():
-        made = encoder(pixels(2, 72))
-    assert made.grid.shape == (2, declared.num_positions, declared.grid_dim)
-    assert made.pooled.shape == (2, declared.pooled_dim)
-    assert declared.num_positions > 4
-    assert sum(p.numel() for p in encoder.parameters()) == encoder.num_parameters
+        features = encoder(images)
+    assert features.grid.shape == (6, declared.num_positions, declared.grid_dim)
+    assert features.pooled.shape == (6, declared.pooled_dim)
+    assert declared.num_positions >= 4
 
+    # random weights tell images apart
+    alike = torch.corrcoef(features.pooled)[~torch.eye(6, dtype=torch.bool)]
+    assert alike.mean() < 0.6
 
-def test_sizes_at_224_are_those_of_the_literature() -> None:
-    vgg = TorchvisionEncoder("vgg16", weights="none").feature_shape
-    resnet = TorchvisionEncoder("resnet101", weights="none").feature_shape
-    assert (vgg.grid_size, vgg.grid_dim, vgg.pooled_dim) == ((14, 14), 512, 4096)
-    assert (resnet.grid_size, resnet.grid_dim, resnet.pooled_dim) == ((7, 7), 2048, 2048)
-
-
-def test_positions_run_row_by_row(resnet18: TorchvisionEncoder) -> None:
-    image = torch.zeros(1, 3, 64, 64)
-    image[:, :, :32, 32:] = 3.0  # the top right corner
+    # positions run row by row
+    other = images[:1].clone()
+    other[:, :, : size // 3, -size // 3 :] += 2  # the top right corner
     with torch.inference_mode():
-        change = resnet18(image).grid - resnet18(torch.zeros(1, 3, 64, 64)).grid
-    assert int(change.square().sum(-1).argmax()) == 1
+        change = (encoder(other).grid - features.grid[:1]).square().sum(-1)
+    row, column = divmod(int(change.argmax()), declared.grid_size[1])
+    assert row < declared.grid_size[0] / 2 <= column
 
-
-def test_frozen_means_no_gradient_and_no_drift(resnet18: TorchvisionEncoder) -> None:
-    before = {name: value.clone() for name, value in resnet18.state_dict().items()}
-    resnet18.train()
-    resnet18(pixels(4) * 3)
-    assert not any(parameter.requires_grad for parameter in resnet18.parameters())
-    for name, value in resnet18.state_dict().items():
+    # frozen means no gradient and no drift
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    encoder.train()
+    encoder(images[:2] * 3)
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    for name, value in encoder.state_dict().items():
         assert torch.equal(value, before[name]), name
 
 
-@pytest.mark.parametrize("architecture", ["resnet50", "vgg16"])
-def test_random_weights_tell_images_apart(architecture: str) -> None:
-    encoder = TorchvisionEncoder(architecture, weights="none", image_size=64)
-    images = pixels(16)
-    encoder.prepare([images], CPU)
+@encoders
+def test_preprocessing_and_number_of_parameters_are_those_published(architecture: str) -> None:
+    encoder = made(architecture, pooled="logits")
+    assert encoder.feature_shape.pooled_dim == 1000
+    if architecture == "xception":
+        assert encoder.num_parameters == 22_855_952
+        assert encoder.preprocessing == Preprocessing(299, 299, "bilinear", (0.5,) * 3, (0.5,) * 3)
+        return
+    weights = get_model_weights(architecture)["IMAGENET1K_V1"]
+    auxiliary = 3_326_696 if architecture == "inception_v3" else 0  # a head used in training only
+    assert encoder.num_parameters == weights.meta["num_params"] - auxiliary
+    transform = weights.transforms()
+    assert encoder.preprocessing.image_size == transform.crop_size[0]
+    assert encoder.preprocessing.mean == tuple(transform.mean)
+    assert encoder.preprocessing.interpolation == transform.interpolation.value
+
+
+@pytest.mark.parametrize(
+    ("architecture", "grid_size", "grid_dim", "pooled_dim"),
+    [
+        ("vgg16", 14, 512, 4096),
+        ("vgg19", 14, 512, 4096),
+        ("resnet18", 7, 512, 512),
+        ("resnet101", 7, 2048, 2048),
+        ("inception_v3", 8, 2048, 2048),
+        ("densenet121", 7, 1024, 1024),
+        ("efficientnet_v2_s", 12, 1280, 1280),
+        ("convnext_tiny", 7, 768, 768),
+        ("convnext_base", 7, 1024, 1024),
+        ("vit_b_16", 14, 768, 768),
+        ("swin_t", 7, 768, 768),
+        ("xception", 10, 2048, 2048),
+        ("alexnet", 13, 256, 4096),
+    ],
+)
+def test_sizes_are_those_of_the_literature(
+    architecture: str, grid_size: int, grid_dim: int, pooled_dim: int
+) -> None:
+    shape = made(architecture).feature_shape
+    assert shape.grid_size == (grid_size, grid_size)
+    assert (shape.grid_dim, shape.pooled_dim) == (grid_dim, pooled_dim)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "swin_t", "xception"])
+def test_features_are_what_the_whole_classifier_computes(architecture: str, tmp_path: Path) -> None:
+    """The logits, from the pooled features through the classifier's own last layer."""
+    torch.manual_seed(0)
+    whole = Xception() if architecture == "xception" else get_model(architecture, weights=None)
+    whole.eval()
+    torch.save(whole.state_dict(), tmp_path / "weights.pth")
+    size = SIZES[architecture] or 224
+    encoder = made(architecture, weights=str(tmp_path / "weights.pth"), image_size=size)
+    encoder.prepare([], CPU)
+    last = [m for m in whole.modules() if isinstance(m, nn.Linear)][-1]
     with torch.inference_mode():
-        pooled = encoder(images).grid.mean(1)
-    cosine = nn.functional.cosine_similarity(pooled[:, None], pooled[None], dim=-1)
-    assert cosine.fill_diagonal_(0).max() < 0.99  # 0.9999 without the fitting
+        found = last(encoder(pixels(2, size)).pooled)
+        torch.testing.assert_close(found, whole(pixels(2, size)), rtol=1e-4, atol=1e-5)
+
+
+def test_preparing_twice_gives_the_same(resnet18: FrozenEncoder) -> None:
+    twice = made("resnet18", image_size=64)
+    for _ in range(2):
+        twice.prepare([pixels(8), pixels(8) + 0.5], CPU)
+    with torch.inference_mode():
+        assert torch.equal(twice(pixels(2)).grid, resnet18(pixels(2)).grid)
 
 
 def test_how_images_are_batched_for_fitting_changes_nothing() -> None:
@@ -87,16 +177,16 @@ def test_how_images_are_batched_for_fitting_changes_nothing() -> None:
 def test_a_file_of_weights_is_used_and_named_by_its_content(tmp_path: Path) -> None:
     from torchvision.models import resnet18
 
-    torch.manual_seed(1)
-    state = resnet18().state_dict()
-    torch.save(state, tmp_path / "resnet18.pth")
+    torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
     (tmp_path / "copy.pth").write_bytes((tmp_path / "resnet18.pth").read_bytes())
     encoder = TorchvisionEncoder("resnet18", weights=str(tmp_path), image_size=64)
-    encoder.prepare([], CPU)
-    assert torch.equal(encoder.trunk.get_parameter("conv1.weight"), state["conv1.weight"])
     copy = TorchvisionEncoder("resnet18", weights=str(tmp_path / "copy.pth"), image_size=64)
     assert copy.fingerprint == encoder.fingerprint
-    assert "none" not in encoder.fingerprint
+    torch.save(resnet18().state_dict(), tmp_path / "copy.pth")
+    other = TorchvisionEncoder("resnet18", weights=str(tmp_path / "copy.pth"), image_size=64)
+    named = [made("resnet18", **given) for given in ({}, {"init_seed": 1}, {"weights": "imagenet"})]
+    logits = made("resnet18", pooled="logits")
+    assert len({each.fingerprint for each in (encoder, other, *named, logits)}) == 6
 
 
 def test_weights_that_do_not_fit_name_the_keys(tmp_path: Path) -> None:
@@ -132,11 +222,115 @@ def test_no_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         TorchvisionEncoder("resnet18", weights="imagenet").prepare([], CPU)
 
 
+def published_xception() -> dict[str, torch.Tensor]:
+    """Made-up weights under the names of the published file, which knows no batch counters."""
+    torch.manual_seed(0)
+    state = Xception().state_dict()
+    return {key: value for key, value in state.items() if "num_batches" not in key}
+
+
+def test_xception_has_the_names_and_shapes_of_the_published_file() -> None:
+    state = published_xception()
+    shapes = {
+        "conv1.weight": (32, 3, 3, 3),
+        "conv2.weight": (64, 32, 3, 3),
+        "bn2.running_var": (64,),
+        "block1.rep.0.conv1.weight": (64, 1, 3, 3),
+        "block1.rep.0.pointwise.weight": (128, 64, 1, 1),
+        "block1.rep.4.running_mean": (128,),
+        "block1.skip.weight": (128, 64, 1, 1),
+        "block1.skipbn.bias": (128,),
+        "block2.rep.1.conv1.weight": (128, 1, 3, 3),
+        "block3.rep.4.pointwise.weight": (728, 728, 1, 1),
+        "block11.rep.7.pointwise.weight": (728, 728, 1, 1),
+        "block11.rep.8.weight": (728,),
+        "block12.rep.1.pointwise.weight": (728, 728, 1, 1),
+        "block12.rep.4.pointwise.weight": (1024, 728, 1, 1),
+        "block12.skip.weight": (1024, 728, 1, 1),
+        "conv3.conv1.weight": (1024, 1, 3, 3),
+        "conv4.pointwise.weight": (2048, 1536, 1, 1),
+        "bn4.weight": (2048,),
+        "fc.weight": (1000, 2048),
+    }
+    assert {name: tuple(state[name].shape) for name in shapes} == shapes
+    assert len(state) == 236
+    assert {name.split(".")[0] for name in state} == {
+        *(f"block{i}" for i in range(1, 13)),
+        *(f"{kind}{i}" for kind in ("conv", "bn") for i in range(1, 5)),
+        "fc",
+    }
+
+
+@pytest.mark.parametrize("classifier", ["fc", "last_linear"])
+def test_xception_loads_both_forms_of_the_published_file(tmp_path: Path, classifier: str) -> None:
+    state = published_xception()
+    torch.save(
+        {key.replace("fc", classifier): value for key, value in state.items()},
+        tmp_path / "xception-0.pth",
+    )
+    encoder = XceptionEncoder(str(tmp_path), image_size=72, pooled="logits")
+    encoder.prepare([], CPU)
+    assert torch.equal(encoder.trunk.get_parameter("fc.weight"), state["fc.weight"])
+
+
+def test_a_download_is_checked_against_the_hash_in_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    torch.save(published_xception(), tmp_path / "weights")
+    digest = hashlib.sha256((tmp_path / "weights").read_bytes()).hexdigest()[:9]
+    (tmp_path / "weights").rename(tmp_path / f"good-{digest}.pth")
+    (tmp_path / "bad-43020ad28.pth").write_bytes(b"forged")
+    for file, outcome in (
+        ("bad-43020ad28.pth", pytest.raises(WeightsError, match="invalid hash")),
+        (f"good-{digest}.pth", nullcontext()),
+    ):
+        monkeypatch.setattr(xception, "_URL", (tmp_path / file).as_uri())
+        encoder = XceptionEncoder(image_size=72)
+        with outcome:
+            encoder.prepare([], CPU)
+    kept = tmp_path / "cache" / "hub" / "checkpoints"
+    assert [path.name for path in kept.iterdir()] == [f"good-{digest}.pth"]
+
+
+def test_weights_of_xception_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
+    state = published_xception()
+    state["fc.weight"] = torch.zeros(2, 2048)
+    del state["bn1.weight"]
+    torch.save(state, tmp_path / "two_classes.pth")
+    encoder = XceptionEncoder(str(tmp_path / "two_classes.pth"), image_size=72)
+    with pytest.raises(WeightsError) as error:
+        encoder.prepare([], CPU)
+    assert "two_classes.pth" in str(error.value)
+    assert "1 keys missing (bn1.weight); 1 keys of another shape (fc.weight)" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_files_of_older_torchvision_load(tmp_path: Path) -> None:
+    """DenseNet's keys held dots, and batch norms did not count their batches."""
+    state = get_model("densenet121", weights=None).state_dict()
+    old = {
+        re.sub(r"(layer\d+\.(?:norm|conv))(\d)", r"\1.\2", key): value
+        for key, value in state.items()
+        if "num_batches" not in key
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "densenet121.pth")
+    made("densenet121", weights=str(tmp_path), image_size=72).prepare([], CPU)
+
+
 def test_mistakes_are_found_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="resnet101"):
-        TorchvisionEncoder("resnet99")
-    with pytest.raises(ConfigError, match="image_size=8"):
-        TorchvisionEncoder("vgg16", weights="none", image_size=8)
+        made("resnet99")
+    with pytest.raises(ConfigError, match="no IMAGENET1K_V1"):
+        made("vit_h_14")
+    with pytest.raises(ConfigError, match=r"linear layer.*use encoder\.pooled=logits"):
+        made("squeezenet1_1")
+    with pytest.raises(ConfigError, match="pooled=mean is unknown; use features or logits"):
+        made("xception", pooled="mean")
+    for architecture, size in (("vgg16", 8), ("vit_b_16", 256), ("xception", 4)):
+        with pytest.raises(ConfigError, match=f"image_size={size} does not .* {architecture}"):
+            made(architecture, image_size=size)
     with pytest.raises(WeightsError, match="no file"):
         TorchvisionEncoder("resnet18", weights=str(tmp_path / "absent.pth"))
     with pytest.raises(WeightsError, match="found none"):

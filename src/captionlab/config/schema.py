@@ -101,14 +101,24 @@ class RandomViews:
 
 
 @dataclass
-class TorchvisionEncoder:
-    _target_: str = "captionlab.encoders.TorchvisionEncoder"
+class Encoder:
     name: str = MISSING
-    architecture: str = MISSING
     weights: str = MISSING
     image_size: int | None = None
     init_seed: int = MISSING
+    pooled: str = MISSING
     batch_size: int = MISSING
+
+
+@dataclass
+class TorchvisionEncoder(Encoder):
+    _target_: str = "captionlab.encoders.TorchvisionEncoder"
+    architecture: str = MISSING
+
+
+@dataclass
+class XceptionEncoder(Encoder):
+    _target_: str = "captionlab.encoders.XceptionEncoder"
 
 
 @dataclass
@@ -217,7 +227,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "data": {"shapes": Shapes, "flickr8k": Flickr8k},
     "tokenizer": {"ptb": PTB, "cleaned": Cleaned, "spacy": Spacy},
     "augmentation": {"flip": Flip, "crop": Crop, "random": RandomViews},
-    "encoder": {"torchvision": TorchvisionEncoder},
+    "encoder": {"torchvision": TorchvisionEncoder, "xception": XceptionEncoder},
     "decoder": {"recurrent": RecurrentDecoder},
     "conditioning": {"attention": Attention, "pre_inject": PreInject},
     "objective": {"cross_entropy": CrossEntropy},

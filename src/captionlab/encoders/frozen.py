@@ -1,0 +1,218 @@
+"""A published classifier up to its last feature map, frozen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental.optimization import fuse
+from torch.fx.passes.shape_prop import ShapeProp
+
+from captionlab.encoders.random_weights import scale_residual_branches, standardise_layers
+from captionlab.encoders.weights import download, find, identity, load_into, read
+from captionlab.errors import ConfigError
+from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
+
+NUM_CALIBRATION_IMAGES = 64
+_POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+
+
+class Classifier(NamedTuple):
+    """What is published: the network, its weights, and the pixels that they were trained on.
+
+    Attributes:
+        name: of the architecture.
+        build: makes it with fresh weights, classifier included.
+        url: of its ImageNet weights; the file's name ends in the start of its SHA-256.
+        preprocessing: of these weights.
+        rename: turns a key of an old published file into the network's.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    url: str
+    preprocessing: Preprocessing
+    rename: Callable[[str], str] = str
+
+
+class FrozenEncoder(nn.Module):
+    """A classifier cut at its last feature map and at its whole-image vector.
+
+    The map is the last one that no pooling made: conv5_3 for VGG-16, as in Xu et al. 2015,
+    sec. 4.3; a transformer's is the sequence of its patches. The vector is what the last linear
+    layer reads. Made on the meta device, so that knowing its shapes costs no memory; `prepare`
+    loads it.
+
+    Args:
+        classifier: what is cut.
+        weights: `imagenet` (the published ones, downloaded once), `none` (drawn from `init_seed`,
+            each layer's scale fitted to some training images, without which a deep random
+            network's output carries no image), or the path of a state dict, or of a folder that
+            holds `<name>.pth` or `<name>-<hash>.pth`.
+        image_size: side of the square input, in pixels; None for the one that the weights were
+            trained on.
+        init_seed: of the random weights, apart from a run's seed so that all runs share features.
+        pooled: `features` for the vector above, `logits` for the scores of the 1000 classes.
+
+    Attributes:
+        feature_shape: what an image becomes.
+        preprocessing: how pixels become input: the shorter side to `image_size`, then a centre
+            crop. ImageNet's evaluation crop of 0.875 is left out: captions speak of the borders.
+        num_calibration_images: how many training images `prepare` wants.
+        num_parameters: of all layers up to the features.
+        fingerprint: names architecture, nodes, weights and seed: equal exactly where the features
+            of an image are.
+
+    Raises:
+        ConfigError: if the classifier has no such map or vector, or the image does not go through.
+        WeightsError: if `weights` is neither a word above nor a readable path.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        weights: str,
+        image_size: int | None,
+        init_seed: int,
+        pooled: str,
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.weights = weights
+        self.init_seed = init_seed
+        named = weights in ("imagenet", "none")
+        self.weights_path = None if named else find(weights, classifier.name)
+        native = classifier.preprocessing
+        cut = _cut(classifier, pooled)
+        self.trunk: nn.Module = cut
+        self._graph = cut.graph  # `prepare` folds layers away in a copy
+        size = image_size or native.image_size
+        self.preprocessing = replace(native, image_size=size, resize_size=size)
+        self.feature_shape = self._declare()
+        self.num_calibration_images = NUM_CALIBRATION_IMAGES if weights == "none" else 0
+        self.num_parameters = sum(p.numel() for p in self.parameters())
+        nodes = cast(dict[str, fx.Node], self._graph.output_node().args[0])
+        self.fingerprint = "/".join(
+            [classifier.name, *(node.name for node in nodes.values()), self._identity()]
+        )
+
+    def prepare(self, batches: Iterable[Tensor], device: torch.device) -> None:
+        """Load the weights and, where they are random, fit each layer's scale to the images.
+
+        Batch norms are folded into their convolutions, which spares a sixth of the time.
+
+        Args:
+            batches: preprocessed training images, float32 (B, 3, S, S), `num_calibration_images`
+                in all, divided anyhow; not read if that is 0.
+            device: where the encoder is to run.
+
+        Raises:
+            WeightsError: if the weights cannot be had or do not fit; it says which keys.
+        """
+        trunk = fx.GraphModule(self._load().eval(), self._graph).to(device)
+        trunk = trunk.to(memory_format=torch.channels_last)
+        if self.num_calibration_images:
+            standardise_layers(trunk, torch.cat(list(batches)).to(device))
+        self.trunk = fuse(trunk.eval(), inplace=True, no_trace=True).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> FrozenEncoder:
+        """Stay in evaluation mode: frozen means batch norm included."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> ImageFeatures:
+        """Encode preprocessed images, float32 (B, 3, S, S), into (B, P, C) and (B, G)."""
+        made = self.trunk(images.contiguous(memory_format=torch.channels_last))
+        grid = made["grid"]  # (B, C, rows, columns), or (B, 1 + P, C) with the class token first
+        grid = grid.flatten(2).transpose(1, 2) if grid.dim() == 4 else grid[:, 1:]
+        return ImageFeatures(grid, made["pooled"])
+
+    def _declare(self) -> FeatureShape:
+        size, native = self.preprocessing.image_size, self.classifier.preprocessing.image_size
+        try:
+            made = self.trunk(torch.empty(1, 3, size, size, device="meta"))
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError(
+                f"encoder.image_size={size} does not go through {self.classifier.name}, which was "
+                f"trained at {native}; use that (null), or come nearer to it."
+            ) from error
+        shape = made["grid"].shape
+        if len(shape) == 4:
+            return FeatureShape((shape[2], shape[3]), shape[1], made["pooled"].shape[1])
+        side = math.isqrt(shape[1] - 1)
+        return FeatureShape((side, side), shape[2], made["pooled"].shape[1])
+
+    def _identity(self) -> str:
+        if self.weights_path:
+            return identity(self.weights_path)
+        if self.weights == "imagenet":
+            return self.classifier.url.rsplit("/", 1)[-1].removesuffix(".pth")
+        return f"random-{self.init_seed}-{self.num_calibration_images}"
+
+    def _load(self) -> nn.Module:
+        if self.weights == "none":
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.init_seed)
+                model = self.classifier.build()
+            scale_residual_branches(model)
+            return model
+        path, url = self.weights_path, self.classifier.url
+        state = read(path) if path else download(url)
+        model = _on_meta(self.classifier.build)
+        load_into(
+            model, state, self.classifier.rename, f"{path or url} into {self.classifier.name}"
+        )
+        return model.float()
+
+
+def _on_meta(build: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:  # torchvision's RegNet computes its widths with tensors
+        return build().to("meta")
+
+
+def _cut(classifier: Classifier, pooled: str) -> fx.GraphModule:
+    """The classifier without its head, on the meta device, giving `grid` and `pooled`."""
+    if pooled not in ("features", "logits"):
+        raise ConfigError(f"encoder.pooled={pooled} is unknown; use features or logits.")
+    trunk = fx.symbolic_trace(_on_meta(classifier.build).eval())
+    size = classifier.preprocessing.image_size
+    ShapeProp(trunk).propagate(torch.empty(1, 3, size, size, device="meta"))
+    layers = dict(trunk.named_modules())
+    *nodes, output = trunk.graph.nodes
+    grid = vector = None
+    for node in nodes:
+        layer = layers[node.target] if node.op == "call_module" else None
+        if _is_map(node) and not isinstance(layer, _POOLINGS):
+            grid = node
+        if isinstance(layer, nn.Linear):
+            vector = node.args[0]
+    if pooled == "logits":
+        vector = output.args[0]
+    if grid is None or vector is None or len(_shape(vector)) != 2:
+        raise ConfigError(
+            f"encoder architecture {classifier.name} shows no "
+            f"{'feature map' if grid is None else 'linear layer over a whole-image vector'}; "
+            f"use {'another architecture' if grid is None else 'encoder.pooled=logits'}."
+        )
+    output.args = ({"grid": grid, "pooled": vector},)
+    trunk.graph.eliminate_dead_code()
+    trunk.delete_all_unused_submodules()
+    trunk.recompile()
+    return trunk
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    made = node.meta.get("tensor_meta")
+    return tuple(getattr(made, "shape", ()))
+
+
+def _is_map(node: fx.Node) -> bool:
+    """Whether `node` gives (1, C, rows, columns) or (1, tokens, C), of more than one position."""
+    shape = _shape(node)
+    return (len(shape) == 4 and min(shape[2:]) > 1) or (len(shape) == 3 and shape[1] > 1)

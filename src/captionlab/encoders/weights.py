@@ -1,0 +1,126 @@
+"""State dicts on disk or on the web, and whether they fit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from captionlab.errors import WeightsError
+
+
+def find(weights: str, name: str) -> Path:
+    """The file that `weights` names, or the one for architecture `name` in that folder.
+
+    Raises:
+        WeightsError: if there is none, or more than one.
+    """
+    path = Path(weights).expanduser()
+    if path.is_dir():
+        patterns = (f"{name}.pth", f"{name}-*.pth")
+        found = sorted(match for pattern in patterns for match in path.glob(pattern))
+        if len(found) == 1:
+            return found[0]
+        listed = ", ".join(match.name for match in found) or "none"
+        raise WeightsError(
+            f"encoder.weights: the folder {path} must hold one {patterns[0]} or {patterns[1]}; "
+            f"found {listed}. Name the file itself, or use imagenet or none."
+        )
+    if not path.is_file():
+        raise WeightsError(
+            f"encoder.weights: {weights!r} is no file; "
+            "use imagenet, none, or the path of a state dict."
+        )
+    return path
+
+
+def identity(path: Path) -> str:
+    """The content of a file, named by its SHA-256."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """A state dict from a file, without running what else it may hold.
+
+    Raises:
+        WeightsError: if it is no state dict.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is not its own
+        raise WeightsError(
+            f"encoder.weights: {path} is not a file of tensors that torch.load can read "
+            f"safely ({type(error).__name__}); give a state dict saved by torch.save."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(
+            f"encoder.weights: {path} holds no state dict (a dict of tensors by name); "
+            "save model.state_dict()."
+        )
+    return state
+
+
+def download(url: str) -> dict[str, Tensor]:
+    """A published state dict, kept in torch's cache and checked against the hash in its name.
+
+    Raises:
+        WeightsError: if it cannot be had, or is not what was published.
+    """
+    file = url.rsplit("/", 1)[-1]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    if not (folder / file).exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            prefix = file.removesuffix(".pth").rsplit("-", 1)[-1]
+            torch.hub.download_url_to_file(url, str(folder / file), hash_prefix=prefix)
+        except (URLError, OSError, RuntimeError) as error:
+            raise WeightsError(
+                f"encoder.weights=imagenet: {file} could not be downloaded ({error}). "
+                f"Put it into {folder}, give its path as "
+                "encoder.weights=PATH, or use encoder.weights=none."
+            ) from error
+    return read(folder / file)
+
+
+def load_into(
+    model: nn.Module, state: dict[str, Tensor], rename: Callable[[str], str], what: str
+) -> None:
+    """Give `model` the tensors of `state`, which is used up.
+
+    Args:
+        model: may lie on the meta device.
+        state: from `read` or `download`.
+        rename: turns a key of `state` into one of `model`.
+        what: the file and the architecture, for the error.
+
+    Raises:
+        WeightsError: if a key is missing, not known or of another shape.
+    """
+    for key in list(state):
+        state[rename(key)] = state.pop(key)
+    expected = model.state_dict()
+    misshaped = [k for k in expected if k in state and state[k].shape != expected[k].shape]
+    for key in misshaped:
+        del state[key]
+    # torch's own loading knows the keys of older torchvision releases
+    found = model.load_state_dict(state, strict=False, assign=True)
+    wrong = {
+        "missing": [key for key in found.missing_keys if key not in misshaped],
+        "unexpected": found.unexpected_keys,
+        "of another shape": misshaped,
+    }
+    told = [
+        f"{len(keys)} keys {how} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for how, keys in wrong.items()
+        if keys
+    ]
+    if told:
+        raise WeightsError(
+            f"encoder.weights: {what} does not go: {'; '.join(told)}. "
+            "Give the weights of this architecture."
+        )
