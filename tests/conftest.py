@@ -83,7 +83,7 @@ def make_decoder() -> MakeDecoder:
                 hidden_dim=8,
                 num_layers=num_layers,
                 num_heads=2,
-                feedforward_dim=10,
+                feedforward_ratio=2,
                 dropout=dropout,
                 positions="learned" if cell == "transformer_learned" else "sinusoidal",
                 num_positions=8,

@@ -28,7 +28,7 @@ class TransformerDecoder(Decoder):
         hidden_dim: size of each layer's output, H.
         num_layers: L.
         num_heads: divides H.
-        feedforward_dim: size between the two linear maps at a layer's end.
+        feedforward_ratio: size between the two linear maps at a layer's end, in H.
         dropout: probability, on word vectors, the mapped image and every part's output.
         positions: `sinusoidal` (Vaswani et al. 2017, sec. 3.5) or `learned`.
         num_positions: how many are learned; later words share the last.
@@ -44,7 +44,7 @@ class TransformerDecoder(Decoder):
         hidden_dim: int,
         num_layers: int,
         num_heads: int,
-        feedforward_dim: int,
+        feedforward_ratio: int,
         dropout: float,
         positions: Literal["sinusoidal", "learned"],
         num_positions: int,
@@ -64,7 +64,8 @@ class TransformerDecoder(Decoder):
         self.project = grid_map(feature_shape, hidden_dim, dropout)
         self.hidden_dim = hidden_dim
         layers = [
-            _Layer(hidden_dim, num_heads, feedforward_dim, dropout) for _ in range(num_layers)
+            _Layer(hidden_dim, num_heads, feedforward_ratio * hidden_dim, dropout)
+            for _ in range(num_layers)
         ]
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(hidden_dim)

@@ -2,5 +2,6 @@
 
 from captionlab.text.tokenizers import PTBTokenizer, Tokenizer
 from captionlab.text.vocabulary import Vocabulary
+from captionlab.text.word_vectors import read_word_vectors, word_vector_dim
 
-__all__ = ["PTBTokenizer", "Tokenizer", "Vocabulary"]
+__all__ = ["PTBTokenizer", "Tokenizer", "Vocabulary", "read_word_vectors", "word_vector_dim"]
