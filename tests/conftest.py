@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,16 +15,37 @@ from captionlab.data.shapes import generate_shapes
 from captionlab.decoders import (
     AttentionConditioning,
     Conditioning,
+    Decoder,
+    DotAttentionConditioning,
+    InitInjectConditioning,
+    MergeConditioning,
+    ParInjectConditioning,
     PreInjectConditioning,
     RecurrentDecoder,
+    TransformerDecoder,
 )
 from captionlab.decoders.cells import StateShape
 from captionlab.types import FeatureShape, ImageFeatures
 
 torch.set_num_threads(1)
 
-MakeDecoder = Callable[..., RecurrentDecoder]
+MakeDecoder = Callable[..., Any]  # any decoder; tests reach into its layers
 FEATURES = FeatureShape((2, 3), grid_dim=7, pooled_dim=5)
+# Every way the image enters, with its options; `transformer` names no cell.
+CONDITIONINGS: dict[str, tuple[type[Conditioning], dict[str, Any]]] = {
+    "attention": (AttentionConditioning, {"feature_dim": 4, "attention_dim": 3}),
+    "dot_attention": (
+        DotAttentionConditioning,
+        {"feature_dim": 4, "attention_dim": 6, "num_heads": 2},
+    ),
+    "init_inject": (InitInjectConditioning, {}),
+    "pre_inject": (PreInjectConditioning, {}),
+    "par_inject": (ParInjectConditioning, {"image_dim": 3, "first_only": False}),
+    "par_inject_first": (ParInjectConditioning, {"image_dim": 3, "first_only": True}),
+    "merge_add": (MergeConditioning, {"combine": "add", "dense": True}),
+    "merge_concatenate": (MergeConditioning, {"combine": "concatenate", "dense": False}),
+}
+CELLS = ("lstm", "gru", "rnn")
 
 
 @pytest.fixture(scope="session")
@@ -50,15 +72,31 @@ def make_decoder() -> MakeDecoder:
         vocabulary_size: int = 11,
         dropout: float = 0.0,
         seed: int = 0,
-    ) -> RecurrentDecoder:
+        **options: Any,
+    ) -> Decoder:
         torch.manual_seed(seed)
-        state_shape = StateShape.of(cell, num_layers, 8)
-        part: Conditioning
-        if conditioning == "attention":
-            part = AttentionConditioning(FEATURES, 6, state_shape, 4, 3, dropout)
+        decoder: Decoder
+        if cell.startswith("transformer"):
+            decoder = TransformerDecoder(
+                FEATURES,
+                embedding_dim=6,
+                hidden_dim=8,
+                num_layers=num_layers,
+                num_heads=2,
+                feedforward_ratio=2,
+                dropout=dropout,
+                positions="learned" if cell == "transformer_learned" else "sinusoidal",
+                num_positions=8,
+                vocabulary_size=vocabulary_size,
+                **options,
+            )
         else:
-            part = PreInjectConditioning(FEATURES, 6, state_shape)
-        decoder = RecurrentDecoder(cell, 6, 8, num_layers, dropout, part, vocabulary_size)
+            state_shape = StateShape.of(cell, num_layers, 8)
+            kind, sizes = CONDITIONINGS[conditioning]
+            part = kind(FEATURES, 6, state_shape, **sizes, dropout=dropout)
+            decoder = RecurrentDecoder(
+                cell, 6, 8, num_layers, dropout, part, vocabulary_size, **options
+            )
         with torch.no_grad():  # larger than a fresh network's, so that captions differ
             for parameter in decoder.parameters():
                 parameter.mul_(2.5)

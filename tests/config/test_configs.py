@@ -23,6 +23,7 @@ OPTIONS = sorted(
     for path in CONF.glob("*/*.yaml")
     if path.parent.name != "hydra"
 )
+PARTNERS = {"conditioning=built_in": ["decoder=transformer"]}  # what else an option needs
 
 register_schemas()
 register_resolver()
@@ -35,7 +36,7 @@ def composed(*overrides: str) -> DictConfig:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_checks(option: str) -> None:
-    config = composed(option)
+    config = composed(option, *PARTNERS.get(option, []))
     check(config)
     group, _, name = option.partition("=")
     if "name" in (config.get(group) or {}):
@@ -49,7 +50,7 @@ def test_the_surface_is_what_is_written_down(request: pytest.FixtureRequest) -> 
     keys = {f"option {option}" for option in OPTIONS}
     for option in OPTIONS:
         group = option.partition("=")[0]
-        node = composed(option).get(group)
+        node = composed(option, *PARTNERS.get(option, [])).get(group)
         keys |= {f"key {group}.{key}" for key in _leaves(node)}
     keys |= {f"key {key}" for key in plain_config(composed()) if key not in _groups()}
     text = "\n".join(sorted(keys)) + "\n"
@@ -85,7 +86,8 @@ def test_every_schema_key_is_an_argument_of_what_it_builds() -> None:
             taken: set[str] = set()
             for each in target.__mro__:
                 taken |= set(signature(each.__init__).parameters)
-            ours = {"name", "suggested", *(["batch_size"] if group == "encoder" else [])}
+            beside = {"encoder": {"batch_size"}, "decoder": {"word_vectors"}}
+            ours = {"name", "suggested"} | beside.get(group, set())
             assert set(fields) - ours <= taken, schema
 
 
@@ -105,6 +107,7 @@ def test_a_typo_or_a_wrong_type_stops_before_any_job(override: str) -> None:
         ("decoder.dropout=1.5", r"decoder.dropout must be in \[0, 1\), found 1.5"),
         ("name=${nowhere}", "nowhere"),
         ("data.on_bad_image=drop", "data.on_bad_image=drop is unknown; use error or skip"),
+        ("decoder.word_vectors=nowhere.txt", "decoder.word_vectors=nowhere.txt cannot be read"),
         ("monitor=val/loss", "monitor=val/loss is unknown; use val/cider_d"),
     ],
 )
@@ -112,6 +115,60 @@ def test_values_that_cannot_be_are_told(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         check(composed(override))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["decoder=transformer", "conditioning=pre_inject"],
+            "decoder=transformer looks at the image in its own way, found conditioning=pre_inject",
+        ),
+        (["conditioning=built_in"], "decoder=lstm has no conditioning of its own"),
+        (
+            ["decoder=transformer", "decoder.num_heads=7"],
+            "decoder.num_heads must divide decoder.hidden_dim=128, found 7",
+        ),
+        (
+            ["decoder=transformer", "decoder.num_heads=0"],
+            "decoder.num_heads must divide decoder.hidden_dim=128, found 0",
+        ),
+        (
+            ["conditioning=dot_attention", "conditioning.feature_dim=12"],
+            "conditioning.num_heads must divide conditioning.feature_dim=12, found 8",
+        ),
+        (
+            ["conditioning=merge", "conditioning.combine=multiply"],
+            "conditioning.combine=multiply is unknown; use add, concatenate",
+        ),
+        (
+            ["decoder=transformer", "decoder.positions=rotary"],
+            "decoder.positions=rotary is unknown; use sinusoidal, learned",
+        ),
+        (
+            ["conditioning=par_inject", "conditioning.image_dim=0"],
+            "conditioning.image_dim must be at least 1, found 0",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_told(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        check(composed(*overrides))
+    assert "\n" not in str(error.value)
+
+
+def test_a_transformer_brings_its_own_conditioning() -> None:
+    config = composed("decoder=transformer")
+    assert config.conditioning == {"name": "built_in"}
+    assert run_id(config).startswith("resnet-transformer-built_in-s0-")
+
+
+def test_word_vectors_of_another_size_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text("2 3\na 1 2 3\nb 4 5 6\n")
+    check(composed(f"decoder.word_vectors={path}", "decoder.embedding_dim=3"))
+    with pytest.raises(ConfigError, match=r"has vectors of 3 values.*embedding_dim=128; set it"):
+        check(composed(f"decoder.word_vectors={path}"))
 
 
 def test_a_run_is_named_by_what_makes_its_result() -> None:

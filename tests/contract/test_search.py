@@ -15,9 +15,9 @@ from captionlab.search import (
     caption_log_probabilities,
 )
 from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
-from tests.conftest import MakeDecoder, features
+from tests.conftest import CELLS, CONDITIONINGS, MakeDecoder, features
 
-EVERY = list(product(("lstm", "gru"), ("attention", "pre_inject")))
+EVERY = [*product(CELLS, CONDITIONINGS), ("transformer", "built_in")]
 
 
 def likeliest(
@@ -50,7 +50,8 @@ def test_a_wide_beam_finds_the_likeliest_of_all_captions(
 ) -> None:
     decoder = make_decoder(cell, conditioning, vocabulary_size=7).eval()
     images = features(5)
-    found = BeamSearch(max_length=4, beam_size=81, length_penalty=penalty)(decoder, images)
+    # Wide enough for 3^4 beginnings, each with its three words and its end.
+    found = BeamSearch(max_length=4, beam_size=324, length_penalty=penalty)(decoder, images)
     for i, hypothesis in enumerate(found):
         with torch.inference_mode():
             best = likeliest(decoder, images.select(torch.tensor([i])), 4, penalty)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +15,20 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import TQDMProgressBar
 
+from captionlab.config.checks import has_own_conditioning
 from captionlab.data import CaptionDataModule, ImageEncoder
 from captionlab.decoders import Decoder
 from captionlab.decoders.cells import StateShape
 from captionlab.errors import ConfigError
 from captionlab.metrics import CaptionMetrics
 from captionlab.search import GreedySearch, Search
+from captionlab.text import Vocabulary, read_word_vectors
 from captionlab.training.module import CaptioningModule
 from captionlab.training.precision import autocast_dtype, find_device, resolve_precision
 from captionlab.training.seeding import seeded
 from captionlab.types import FeatureShape
+
+log = logging.getLogger(__name__)
 
 _NOT_ARGUMENTS = ("name", "suggested")
 
@@ -82,8 +87,11 @@ def build_module(
 ) -> CaptioningModule:
     """The LightningModule for data that is set up; each part is seeded by itself."""
     shape, vocabulary = datamodule.features.feature_shape, datamodule.vocabulary
+    decoder = build_decoder(config, shape, len(vocabulary))
+    if config.decoder.word_vectors is not None:
+        _load_word_vectors(decoder, Path(config.decoder.word_vectors), vocabulary)
     return CaptioningModule(
-        decoder=build_decoder(config, shape, len(vocabulary)),
+        decoder=decoder,
         objective=_partial(config.objective)(),
         validation_search=GreedySearch(config.search.max_length),
         test_search=build_search(config),
@@ -99,17 +107,33 @@ def build_module(
 def build_decoder(config: DictConfig, shape: FeatureShape, vocabulary_size: int) -> Decoder:
     """A decoder with fresh weights, those of conditioning and cell drawn apart."""
     decoder = config.decoder
-    with seeded(config.seed, "conditioning"):
-        conditioning = _partial(config.conditioning)(
-            feature_shape=shape,
-            embedding_dim=decoder.embedding_dim,
-            state_shape=StateShape.of(decoder.cell, decoder.num_layers, decoder.hidden_dim),
-        )
+    part = _partial(decoder, leave_out=("word_vectors",))
+    image: dict[str, Any]
+    if has_own_conditioning(config):
+        image = {
+            "feature_shape": shape,
+            "num_positions": config.data.max_caption_length + 1,  # the start token too
+        }
+    else:
+        with seeded(config.seed, "conditioning"):
+            conditioning = _partial(config.conditioning)(
+                feature_shape=shape,
+                embedding_dim=decoder.embedding_dim,
+                state_shape=StateShape.of(decoder.cell, decoder.num_layers, decoder.hidden_dim),
+            )
+        image = {"conditioning": conditioning}
     with seeded(config.seed, "decoder"):
-        built: Decoder = _partial(decoder)(
-            conditioning=conditioning, vocabulary_size=vocabulary_size
-        )
+        built: Decoder = part(**image, vocabulary_size=vocabulary_size)
     return built
+
+
+def _load_word_vectors(decoder: Decoder, path: Path, vocabulary: Vocabulary) -> None:
+    """Give the words that the file has its vectors."""
+    embedding = decoder.get_submodule("embedding")
+    assert isinstance(embedding, torch.nn.Embedding)
+    ids, vectors = read_word_vectors(path, vocabulary.to_list(), embedding.embedding_dim)
+    embedding.weight.data[ids] = vectors
+    log.info("word vectors: %s has %d of %d words", path, len(ids), len(vocabulary))
 
 
 def build_search(config: DictConfig) -> Search:

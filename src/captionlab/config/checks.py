@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from captionlab.errors import ConfigError
@@ -19,7 +21,21 @@ _POSITIVE = (
     "search.max_length",
     "trainer.max_epochs",
 )
+_POSITIVE_IF_ANY = (
+    "decoder.feedforward_ratio",
+    "conditioning.feature_dim",
+    "conditioning.attention_dim",
+    "conditioning.image_dim",
+)
 _MONITORS = [f"val/{name}" for name in ("cider_d", "rouge_l", *(f"bleu_{k}" for k in (1, 2, 3, 4)))]
+_CHOICES = {
+    "decoder.positions": ("sinusoidal", "learned"),
+    "conditioning.combine": ("add", "concatenate"),
+}
+_HEADS = {  # what they are shared out of
+    "decoder.num_heads": ("decoder.hidden_dim",),
+    "conditioning.num_heads": ("conditioning.attention_dim", "conditioning.feature_dim"),
+}
 _SHARES = ("decoder.dropout", "conditioning.dropout", "objective.label_smoothing")
 
 
@@ -29,8 +45,6 @@ def check(config: DictConfig) -> None:
     Raises:
         ConfigError: naming the option, what was found and what is allowed.
     """
-    from omegaconf import OmegaConf
-
     try:
         OmegaConf.to_container(
             OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]),
@@ -49,7 +63,46 @@ def check(config: DictConfig) -> None:
         value = OmegaConf.select(config, key)
         if value is None or value < 1:
             raise ConfigError(f"{key} must be at least 1, found {value}.")
+    for key in _POSITIVE_IF_ANY:
+        value = OmegaConf.select(config, key)
+        if value is not None and value < 1:
+            raise ConfigError(f"{key} must be at least 1, found {value}.")
     for key in _SHARES:
         value = OmegaConf.select(config, key)
         if value is not None and not 0 <= value < 1:
             raise ConfigError(f"{key} must be in [0, 1), found {value}.")
+    for key, choices in _CHOICES.items():
+        value = OmegaConf.select(config, key)
+        if value is not None and value not in choices:
+            raise ConfigError(f"{key}={value} is unknown; use {', '.join(choices)}.")
+    for key, sizes in _HEADS.items():
+        heads = OmegaConf.select(config, key)
+        for size in sizes if heads is not None else ():
+            value = OmegaConf.select(config, size)
+            if heads < 1 or value % heads:
+                raise ConfigError(f"{key} must divide {size}={value}, found {heads}.")
+    own, named = has_own_conditioning(config), config.conditioning.name
+    if own and named != "built_in":
+        raise ConfigError(
+            f"decoder={config.decoder.name} looks at the image in its own way, found "
+            f"conditioning={named}; leave conditioning out."
+        )
+    if not own and named == "built_in":
+        raise ConfigError(
+            f"decoder={config.decoder.name} has no conditioning of its own; name one, such as "
+            "conditioning=attention."
+        )
+    if config.decoder.word_vectors is not None:
+        from captionlab.text import word_vector_dim  # brings torch: not for disk answers
+
+        dim = word_vector_dim(Path(config.decoder.word_vectors))
+        if dim != config.decoder.embedding_dim:
+            raise ConfigError(
+                f"decoder.word_vectors={config.decoder.word_vectors} has vectors of {dim} values, "
+                f"found decoder.embedding_dim={config.decoder.embedding_dim}; set it to {dim}."
+            )
+
+
+def has_own_conditioning(config: DictConfig) -> bool:
+    """Whether the decoder needs none of the `conditioning` group."""
+    return "cell" not in config.decoder

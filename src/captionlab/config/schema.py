@@ -122,14 +122,29 @@ class XceptionEncoder(Encoder):
 
 
 @dataclass
-class RecurrentDecoder:
-    _target_: str = "captionlab.decoders.RecurrentDecoder"
+class Decoder:
     name: str = MISSING
-    cell: str = MISSING
     embedding_dim: int = MISSING
     hidden_dim: int = MISSING
     num_layers: int = MISSING
     dropout: float = MISSING
+    word_vectors: str | None = None
+    tie_embeddings: bool = False
+    freeze_embeddings: bool = False
+
+
+@dataclass
+class RecurrentDecoder(Decoder):
+    _target_: str = "captionlab.decoders.RecurrentDecoder"
+    cell: str = MISSING
+
+
+@dataclass
+class TransformerDecoder(Decoder):
+    _target_: str = "captionlab.decoders.TransformerDecoder"
+    num_heads: int = MISSING
+    feedforward_ratio: int = MISSING
+    positions: str = MISSING
 
 
 @dataclass
@@ -142,9 +157,35 @@ class Attention:
 
 
 @dataclass
-class PreInject:
-    _target_: str = "captionlab.decoders.PreInjectConditioning"
+class DotAttention(Attention):
+    _target_: str = "captionlab.decoders.DotAttentionConditioning"
+    num_heads: int = MISSING
+
+
+@dataclass
+class InitInject:
+    _target_: str = "captionlab.decoders.InitInjectConditioning"
     name: str = MISSING
+    dropout: float = MISSING
+
+
+@dataclass
+class PreInject(InitInject):
+    _target_: str = "captionlab.decoders.PreInjectConditioning"
+
+
+@dataclass
+class ParInject(InitInject):
+    _target_: str = "captionlab.decoders.ParInjectConditioning"
+    image_dim: int = MISSING
+    first_only: bool = MISSING
+
+
+@dataclass
+class Merge(InitInject):
+    _target_: str = "captionlab.decoders.MergeConditioning"
+    combine: str = MISSING
+    dense: bool = MISSING
 
 
 @dataclass
@@ -228,8 +269,15 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "tokenizer": {"ptb": PTB, "cleaned": Cleaned, "spacy": Spacy},
     "augmentation": {"flip": Flip, "crop": Crop, "random": RandomViews},
     "encoder": {"torchvision": TorchvisionEncoder, "xception": XceptionEncoder},
-    "decoder": {"recurrent": RecurrentDecoder},
-    "conditioning": {"attention": Attention, "pre_inject": PreInject},
+    "decoder": {"recurrent": RecurrentDecoder, "transformer": TransformerDecoder},
+    "conditioning": {
+        "attention": Attention,
+        "dot_attention": DotAttention,
+        "init_inject": InitInject,
+        "pre_inject": PreInject,
+        "par_inject": ParInject,
+        "merge": Merge,
+    },
     "objective": {"cross_entropy": CrossEntropy},
     "search": {"greedy": Greedy, "beam": Beam, "sample": Sample},
     "optimizer": {"adamw": AdamW},

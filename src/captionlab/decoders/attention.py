@@ -1,4 +1,4 @@
-"""Soft attention over the feature map, after Xu et al. 2015."""
+"""Attention over the feature map: additive, after Xu et al. 2015, and scaled dot-product."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from captionlab.decoders.cells import StateShape
-from captionlab.decoders.conditioning import Conditioning, standardise
+from captionlab.decoders.conditioning import Conditioning, as_state, grid_map
 from captionlab.decoders.step_linear import step_linear
 from captionlab.types import FeatureShape, ImageFeatures
 
@@ -38,18 +39,14 @@ class AttentionConditioning(Conditioning):
         dropout: float,
     ) -> None:
         super().__init__(feature_shape, embedding_dim, state_shape)
-        hidden_dim = state_shape.hidden_dim
         self.state_shape = state_shape
         self.context_dim = feature_dim
-        self.project = nn.Sequential(
-            standardise(feature_shape.grid_dim),
-            nn.Linear(feature_shape.grid_dim, feature_dim),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-        )
+        self.project = grid_map(feature_shape, feature_dim, dropout)
         self.key = nn.Linear(feature_dim, attention_dim)
         self.energy = nn.Linear(attention_dim, 1, bias=False)
-        self.query_and_gate = nn.Linear(hidden_dim, attention_dim + feature_dim)  # one product
+        self.query_and_gate = nn.Linear(  # one product
+            state_shape.hidden_dim, attention_dim + feature_dim
+        )
         self.initial = nn.Linear(feature_dim, prod(state_shape))
 
     def prepare(self, features: ImageFeatures) -> tuple[Tensor, ...]:
@@ -57,10 +54,7 @@ class AttentionConditioning(Conditioning):
         return values, self.key(values)
 
     def initial_state(self, image: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        num_states, num_layers, hidden_dim = self.state_shape
-        state = torch.tanh(self.initial(image[0].mean(1)))  # (B, S*L*H)
-        parts = state.view(-1, num_states, num_layers, hidden_dim).permute(1, 2, 0, 3)
-        return tuple(part.contiguous() for part in parts)
+        return as_state(self.initial(image[0].mean(1)), self.state_shape)
 
     def attend(self, hidden: Tensor, image: tuple[Tensor, ...]) -> Tensor | None:
         values, keys = image
@@ -69,3 +63,66 @@ class AttentionConditioning(Conditioning):
         compared = (keys.unsqueeze(1) + query.unsqueeze(2)).tanh_()  # (B, K, P, A)
         weights = self.energy(compared).squeeze(-1).softmax(-1)  # (B, K, P)
         return torch.sigmoid(gate) * torch.bmm(weights, values)  # (B, K, D)
+
+
+class DotAttentionConditioning(Conditioning):
+    """Scaled dot-product attention with heads, whose query is the hidden state.
+
+    The initial state comes from the mean of the map, as with `AttentionConditioning`. What reads
+    the context, the cell's input map, is the output map of the heads.
+
+    Source: Vaswani et al. 2017, sec. 3.2.
+
+    Args:
+        feature_shape: what the encoder makes of an image.
+        embedding_dim: size of a word vector, E.
+        state_shape: of the decoder's recurrent layers.
+        feature_dim: values per position after the map, D, shared out among the heads.
+        attention_dim: size of queries and keys, A, shared out among the heads.
+        num_heads: divides both.
+        dropout: probability, on the mapped positions.
+    """
+
+    def __init__(
+        self,
+        feature_shape: FeatureShape,
+        embedding_dim: int,
+        state_shape: StateShape,
+        feature_dim: int,
+        attention_dim: int,
+        num_heads: int,
+        dropout: float,
+    ) -> None:
+        super().__init__(feature_shape, embedding_dim, state_shape)
+        self.state_shape = state_shape
+        self.num_heads = num_heads
+        self.context_dim = feature_dim
+        self.project = grid_map(feature_shape, feature_dim, dropout)
+        self.key = nn.Linear(feature_dim, attention_dim)
+        self.query = nn.Linear(state_shape.hidden_dim, attention_dim)
+        self.initial = nn.Linear(feature_dim, prod(state_shape))
+
+    def prepare(self, features: ImageFeatures) -> tuple[Tensor, ...]:
+        values = self.project(features.grid)  # (B, P, D)
+        initial = self.initial(values.mean(1))
+        keys = self.key(values)
+        return split_heads(values, self.num_heads), split_heads(keys, self.num_heads), initial
+
+    def initial_state(self, image: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        return as_state(image[2], self.state_shape)
+
+    def attend(self, hidden: Tensor, image: tuple[Tensor, ...]) -> Tensor | None:
+        values, keys, _ = image
+        query = split_heads(step_linear(hidden, self.query.weight, self.query.bias), self.num_heads)
+        return join_heads(functional.scaled_dot_product_attention(query, keys, values))
+
+
+def split_heads(vectors: Tensor, num_heads: int) -> Tensor:
+    """(R, T, H) to (R, heads, T, H / heads)."""
+    split: Tensor = vectors.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+    return split
+
+
+def join_heads(vectors: Tensor) -> Tensor:
+    """(R, heads, T, H / heads) to (R, T, H)."""
+    return vectors.transpose(1, 2).flatten(2)

@@ -11,8 +11,8 @@ from torch.nn import functional
 from captionlab.decoders.step_linear import step_linear
 from captionlab.errors import ConfigError
 
-_MODULES = {"lstm": nn.LSTM, "gru": nn.GRU}
-_NUM_STATES = {"lstm": 2, "gru": 1}
+_MODULES = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+_NUM_STATES = {"lstm": 2, "gru": 1, "rnn": 1}
 
 
 class StateShape(NamedTuple):
@@ -35,12 +35,12 @@ class StateShape(NamedTuple):
 
 
 class RecurrentLayers(nn.Module):
-    """A stack of LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014) layers.
+    """A stack of LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014) or tanh layers.
 
     The state is a tuple of tensors (L, R, H): hidden, and for an LSTM the cell.
 
     Args:
-        cell: `lstm` or `gru`.
+        cell: `lstm`, `gru` or `rnn` (Elman 1990, tanh).
         input_dim: size of one input vector, I.
         context_dim: size of a further input that each step may bring, known only from the state
             before it; 0 for none.
@@ -77,7 +77,7 @@ class RecurrentLayers(nn.Module):
             self.context = nn.Linear(context_dim, num_gates, bias=False)
             bound = hidden_dim**-0.5  # as the rest
             nn.init.uniform_(self.context.weight, -bound, bound)
-        self._advance = _lstm_step if cell == "lstm" else _gru_step
+        self._advance = _STEPS[cell]
         if cell == "lstm":
             for name, bias in self.layers.named_parameters():
                 if "bias_ih" in name:  # remember by default: Jozefowicz et al. 2015, sec. 2.2
@@ -145,3 +145,13 @@ def _gru_step(
     update = torch.sigmoid(input_z + hidden_z)
     new = torch.tanh(input_n + torch.sigmoid(input_r + hidden_r) * hidden_n)
     return (new + update * (state[0] - new),)
+
+
+def _rnn_step(
+    from_input: Tensor, from_hidden: Tensor, state: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """As torch.nn.RNN."""
+    return (torch.tanh(from_input + from_hidden),)
+
+
+_STEPS = {"lstm": _lstm_step, "gru": _gru_step, "rnn": _rnn_step}

@@ -46,8 +46,17 @@ class Conditioning(nn.Module):
         """Vectors to read before the start token, as if words, (B, n, E); None for none."""
         return None
 
-    def step_input(self, words: Tensor, image: tuple[Tensor, ...]) -> Tensor:
-        """What the cell reads with words: from (B, K, E), in any order, to (B, K, input_dim)."""
+    def step_input(self, words: Tensor, is_start: Tensor, image: tuple[Tensor, ...]) -> Tensor:
+        """What the cell reads with words.
+
+        Args:
+            words: vectors (B, K, E), K words of each image in any order.
+            is_start: bool (B, K), whether the word is the start token.
+            image: from `prepare`.
+
+        Returns:
+            (B, K, input_dim).
+        """
         return words
 
     def attend(self, hidden: Tensor, image: tuple[Tensor, ...]) -> Tensor | None:
@@ -67,31 +76,35 @@ class Conditioning(nn.Module):
         return hidden
 
 
-class PreInjectConditioning(Conditioning):
-    """The image is the first word: Vinyals et al. 2015, eq. 10; pre-inject in Tanti et al. 2018.
-
-    The pooled vector, batch-normalised, is mapped to the size of a word.
-    """
-
-    def __init__(
-        self, feature_shape: FeatureShape, embedding_dim: int, state_shape: StateShape
-    ) -> None:
-        super().__init__(feature_shape, embedding_dim, state_shape)
-        self.project = nn.Sequential(
-            nn.BatchNorm1d(feature_shape.pooled_dim, affine=False),
-            nn.Linear(feature_shape.pooled_dim, embedding_dim),
-        )
-
-    def prepare(self, features: ImageFeatures) -> tuple[Tensor, ...]:
-        return (self.project(features.pooled),)
-
-    def prefix(self, image: tuple[Tensor, ...]) -> Tensor | None:
-        return image[0].unsqueeze(1)
-
-
 def standardise(channels: int) -> nn.Module:
     """Bring each channel of (..., C) to mean 0 and variance 1 over images and positions."""
     return _OverChannels(nn.BatchNorm1d(channels, affine=False))
+
+
+def pooled_map(feature_shape: FeatureShape, dim: int, dropout: float) -> nn.Sequential:
+    """From a standardised image vector (B, G), with dropout, to (B, dim)."""
+    return nn.Sequential(
+        standardise(feature_shape.pooled_dim),
+        nn.Dropout(dropout),
+        nn.Linear(feature_shape.pooled_dim, dim),
+    )
+
+
+def grid_map(feature_shape: FeatureShape, dim: int, dropout: float) -> nn.Sequential:
+    """From a standardised feature map (B, P, C) to (B, P, dim), with dropout."""
+    return nn.Sequential(
+        standardise(feature_shape.grid_dim),
+        nn.Linear(feature_shape.grid_dim, dim),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+    )
+
+
+def as_state(flat: Tensor, state_shape: StateShape) -> tuple[Tensor, ...]:
+    """An initial state, each (L, B, H) and in (-1, 1), of what a linear map made, (B, S*L*H)."""
+    num_states, num_layers, hidden_dim = state_shape
+    parts = torch.tanh(flat).view(-1, num_states, num_layers, hidden_dim).permute(1, 2, 0, 3)
+    return tuple(part.contiguous() for part in parts)
 
 
 class _OverChannels(nn.Module):
@@ -99,6 +112,6 @@ class _OverChannels(nn.Module):
         super().__init__()
         self.norm = norm
 
-    def forward(self, grid: Tensor) -> Tensor:
-        flat: Tensor = self.norm(torch.flatten(grid, 0, -2))
-        return flat.view_as(grid)
+    def forward(self, values: Tensor) -> Tensor:
+        flat: Tensor = self.norm(torch.flatten(values, 0, -2))
+        return flat.view_as(values)

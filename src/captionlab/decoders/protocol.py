@@ -19,11 +19,12 @@ class DecoderState:
 
     Attributes:
         image: what the decoder made of each image once, each (B, ...).
-        recurrent: the layers' states, each (L, R, H).
+        memory: what the layers keep of the words so far, each (L, R, ...): states (L, R, H), or
+            keys and values (L, R, T, H).
     """
 
     image: tuple[Tensor, ...]
-    recurrent: tuple[Tensor, ...]
+    memory: tuple[Tensor, ...]
 
 
 class TeacherForced(NamedTuple):
@@ -67,7 +68,6 @@ class Decoder(nn.Module, ABC):
             Log-probabilities of the next token, float32 (R, V), and the new state.
         """
 
-    @abstractmethod
     def select(
         self, state: DecoderState, rows: Tensor, images: Tensor | None = None
     ) -> DecoderState:
@@ -78,3 +78,5 @@ class Decoder(nn.Module, ABC):
             rows: int64 (R',), rows of `state`, grouped by image, as many for each image.
             images: int64 (B',), the images that stay, in the order of `rows`; None for all.
         """
+        kept = state.image if images is None else tuple(part[images] for part in state.image)
+        return DecoderState(kept, tuple(part[:, rows] for part in state.memory))

@@ -11,20 +11,23 @@ from captionlab.decoders.cells import RecurrentLayers
 from captionlab.decoders.conditioning import Conditioning
 from captionlab.decoders.protocol import Decoder, DecoderState, TeacherForced
 from captionlab.decoders.step_linear import one_gradient_per_weight
-from captionlab.types import PAD_ID, ImageFeatures
+from captionlab.decoders.words import VocabularyLayer, init_embedding
+from captionlab.types import PAD_ID, START_ID, ImageFeatures
 
 
 class RecurrentDecoder(Decoder):
     """Words -> embedding -> recurrent layers -> vocabulary, the image entering by `conditioning`.
 
     Args:
-        cell: `lstm` or `gru`.
+        cell: `lstm`, `gru` or `rnn`.
         embedding_dim: size of a word vector, E.
         hidden_dim: size of each layer's state, H.
         num_layers: recurrent layers, L.
         dropout: probability, on word vectors, between layers and before the vocabulary layer.
         conditioning: how the image enters, made for the same sizes.
         vocabulary_size: V.
+        tie_embeddings: whether the vocabulary layer's weights are the word vectors.
+        freeze_embeddings: whether the word vectors stay as they are.
     """
 
     def __init__(
@@ -36,6 +39,8 @@ class RecurrentDecoder(Decoder):
         dropout: float,
         conditioning: Conditioning,
         vocabulary_size: int,
+        tie_embeddings: bool = False,
+        freeze_embeddings: bool = False,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim, padding_idx=PAD_ID)
@@ -47,10 +52,10 @@ class RecurrentDecoder(Decoder):
             num_layers,
             dropout,
         )
-        self.vocabulary = nn.Linear(conditioning.output_dim, vocabulary_size)
+        self.vocabulary = VocabularyLayer(conditioning.output_dim, self.embedding, tie_embeddings)
         self.conditioning = conditioning
         self.dropout = nn.Dropout(dropout)
-        nn.init.uniform_(self.embedding.weight.data[PAD_ID + 1 :], -0.1, 0.1)
+        init_embedding(self.embedding, freeze_embeddings)
 
     def forward(self, features: ImageFeatures, tokens: Tensor) -> TeacherForced:
         lengths = (tokens[:, :, 1:] != PAD_ID).sum(-1)  # (B, N) tokens to predict
@@ -60,8 +65,8 @@ class RecurrentDecoder(Decoder):
     def _run_fused(self, features: ImageFeatures, tokens: Tensor, lengths: Tensor) -> TeacherForced:
         num_images, num_captions, num_tokens = tokens.shape
         image = self.conditioning.prepare(features)
-        words = self._embed(tokens[:, :, :-1])  # (B, N, T-1, E)
-        inputs = self.conditioning.step_input(words.flatten(1, 2), image)
+        told = tokens[:, :, :-1].flatten(1)  # (B, N*(T-1))
+        inputs = self.conditioning.step_input(self._embed(told), told == START_ID, image)
         inputs = inputs.view(num_images * num_captions, num_tokens - 1, -1)
         state = self._first_state(image)
         state = tuple(part.repeat_interleave(num_captions, dim=1) for part in state)
@@ -97,10 +102,14 @@ class RecurrentDecoder(Decoder):
         image = self.conditioning.prepare(features.select(by_image))
         words = self._embed(pack(tokens)).split(sizes)
         inputs = [
-            self.conditioning.step_input(words[t].unflatten(0, shape), _first(image, shape[0]))
-            for t, shape in enumerate(shapes)
+            self.conditioning.step_input(
+                part.unflatten(0, (rows, columns)),
+                tokens[:rows, :columns, t] == START_ID,
+                _first(image, rows),
+            ).flatten(0, 1)
+            for t, ((rows, columns), part) in enumerate(zip(shapes, words, strict=True))
         ]
-        gates = self.recurrent.project(torch.cat([part.flatten(0, 1) for part in inputs]))
+        gates = self.recurrent.project(torch.cat(inputs))
 
         num_captions = tokens.shape[1]
         state = tuple(
@@ -125,20 +134,15 @@ class RecurrentDecoder(Decoder):
 
     def step(self, token_R: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         grouped = (state.image[0].shape[0], -1)  # (B, K)
-        words = self._embed(token_R).unflatten(0, grouped)
-        gates = self.recurrent.project(self.conditioning.step_input(words, state.image))
-        before = tuple(part.unflatten(1, grouped) for part in state.recurrent)
-        recurrent = self._advance(gates, state.image, before)
-        hidden = recurrent[0][-1].unflatten(0, grouped)
+        told = token_R.unflatten(0, grouped)
+        inputs = self.conditioning.step_input(self._embed(told), told == START_ID, state.image)
+        gates = self.recurrent.project(inputs)
+        before = tuple(part.unflatten(1, grouped) for part in state.memory)
+        memory = self._advance(gates, state.image, before)
+        hidden = memory[0][-1].unflatten(0, grouped)
         output = self.conditioning.output(hidden, state.image).flatten(0, 1)
         logits = self.vocabulary(self.dropout(output))
-        return logits.float().log_softmax(-1), replace(state, recurrent=recurrent)
-
-    def select(
-        self, state: DecoderState, rows: Tensor, images: Tensor | None = None
-    ) -> DecoderState:
-        kept = state.image if images is None else tuple(part[images] for part in state.image)
-        return DecoderState(kept, tuple(part[:, rows] for part in state.recurrent))
+        return logits.float().log_softmax(-1), replace(state, memory=memory)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         words: Tensor = self.dropout(self.embedding(tokens))

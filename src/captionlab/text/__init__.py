@@ -7,5 +7,14 @@ from captionlab.text.tokenizers import (
     Tokenizer,
 )
 from captionlab.text.vocabulary import Vocabulary
+from captionlab.text.word_vectors import read_word_vectors, word_vector_dim
 
-__all__ = ["CleanedTokenizer", "PTBTokenizer", "SpacyTokenizer", "Tokenizer", "Vocabulary"]
+__all__ = [
+    "CleanedTokenizer",
+    "PTBTokenizer",
+    "SpacyTokenizer",
+    "Tokenizer",
+    "Vocabulary",
+    "read_word_vectors",
+    "word_vector_dim",
+]

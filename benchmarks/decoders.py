@@ -1,0 +1,310 @@
+"""What a decoder's training step costs beside a bare LSTM and beside the tutorials' attention.
+
+    OMP_NUM_THREADS=2 python benchmarks/decoders.py
+
+Prints ratios measured in one run, on random features and captions of COCO's size: 32 captions of 8
+to 16 words, a vocabulary of 9,490, a map of 196 x 2048, all sizes 512. A step is a forward pass,
+the cross-entropy and a backward pass, without dropout. Steps are taken in turns and the best of
+each counts; CPU seconds, which bear other work on the machine, come before wall seconds.
+
+The tutorials' way to compute attention (`Tutorial`) does the whole image work again at each step,
+one caption per row. It is given our weights, so that its loss must be ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from captionlab.decoders import (
+    AttentionConditioning,
+    Conditioning,
+    InitInjectConditioning,
+    MergeConditioning,
+    ParInjectConditioning,
+    PreInjectConditioning,
+    RecurrentDecoder,
+)
+from captionlab.decoders.cells import StateShape
+from captionlab.types import END_ID, PAD_ID, START_ID, FeatureShape, ImageFeatures
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a model and a batch."""
+
+    num_captions: int = 32
+    side: int = 14
+    channels: int = 2048
+    vocabulary: int = 9490
+    hidden: int = 512
+    repeats: int = 5
+
+    @property
+    def features(self) -> FeatureShape:
+        return FeatureShape((self.side, self.side), self.channels, self.channels)
+
+
+class Bare(nn.Module):
+    """Embedding, torch.nn.LSTM and output layer, and no image: the least that words cost."""
+
+    def __init__(self, vocabulary: int, embedding: int, inputs: int, hidden: int, outputs: int):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, embedding, padding_idx=PAD_ID)
+        self.lstm = nn.LSTM(inputs, hidden, batch_first=True)
+        self.vocabulary = nn.Linear(outputs, vocabulary)
+        self.more_inputs, self.more_outputs = inputs - embedding, outputs - hidden
+
+    def loss(self, tokens: Tensor) -> Tensor:
+        targets = tokens[:, 1:]
+        inputs = functional.pad(self.embedding(tokens[:, :-1]), (0, self.more_inputs))
+        outputs = functional.pad(self.lstm(inputs)[0], (0, self.more_outputs))
+        is_word = targets != PAD_ID
+        return functional.cross_entropy(self.vocabulary(outputs[is_word]), targets[is_word])
+
+
+class Tutorial(nn.Module):
+    """The same attention decoder written as tutorials do, one row per caption, fp32.
+
+    Args:
+        ours: whose weights are copied.
+        hoisted: whether the map is projected once, before the loop over time.
+    """
+
+    def __init__(self, ours: RecurrentDecoder, hoisted: bool) -> None:
+        super().__init__()
+        ours = copy.deepcopy(ours)
+        part = ours.conditioning
+        assert isinstance(part, AttentionConditioning)
+        assert ours.recurrent.context is not None
+        self.hoisted = hoisted
+        self.standardise, self.map = part.project[0], part.project[1]
+        self.key, self.energy, self.initial = part.key, part.energy, part.initial
+        attention_dim = self.key.out_features
+        hidden_dim, feature_dim = ours.recurrent.state_shape.hidden_dim, self.map.out_features
+        self.query = nn.Linear(hidden_dim, attention_dim)
+        self.gate = nn.Linear(hidden_dim, feature_dim)
+        layers, both = ours.recurrent.layers, part.query_and_gate
+        self.cell = nn.LSTMCell(layers.input_size + feature_dim, hidden_dim)
+        with torch.no_grad():
+            for name in ("weight", "bias"):
+                query, gate = getattr(both, name).split([attention_dim, feature_dim])
+                getattr(self.query, name).copy_(query)
+                getattr(self.gate, name).copy_(gate)
+            weight_ih, weight_hh, bias_ih, bias_hh = layers.all_weights[0]
+            self.cell.weight_ih.copy_(torch.cat([weight_ih, ours.recurrent.context.weight], 1))
+            self.cell.weight_hh.copy_(weight_hh)
+            self.cell.bias_ih.copy_(bias_ih)
+            self.cell.bias_hh.copy_(bias_hh)
+        self.embedding, self.vocabulary = ours.embedding, ours.vocabulary
+
+    def loss(self, grid: Tensor, tokens: Tensor) -> Tensor:
+        lengths, order = (tokens[:, 1:] != PAD_ID).sum(1).sort(descending=True)
+        tokens, grid = tokens[order], self.standardise(grid[order])
+        words = self.embedding(tokens[:, :-1])
+        values = self.map(grid).relu()
+        keys = self.key(values)
+        state = self.initial(values.mean(1)).tanh().chunk(2, dim=1)
+        logits = []
+        for t in range(int(lengths.max())):
+            rows = int((lengths > t).sum())
+            hidden, cell = state[0][:rows], state[1][:rows]
+            if self.hoisted:
+                values, keys = values[:rows], keys[:rows]
+            else:
+                values = self.map(grid[:rows]).relu()
+                keys = self.key(values)
+            energy = self.energy(torch.tanh(keys + self.query(hidden).unsqueeze(1)))
+            context = (values * energy.softmax(1)).sum(1)
+            context = self.gate(hidden).sigmoid() * context
+            state = self.cell(torch.cat([words[:rows, t], context], 1), (hidden, cell))
+            logits.append(self.vocabulary(state[0]))
+        targets = [tokens[: len(part), t + 1] for t, part in enumerate(logits)]
+        return functional.cross_entropy(torch.cat(logits), torch.cat(targets))
+
+
+def our_loss(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor) -> Tensor:
+    """The mean over words, as in training."""
+    logits, targets = decoder(features, tokens)
+    return functional.cross_entropy(logits.float(), targets)
+
+
+class Seconds(NamedTuple):
+    """Of the best step."""
+
+    cpu: float
+    wall: float
+
+    def over(self, other: Seconds, factor: float = 1.0) -> str:
+        """How many times as long, CPU and wall."""
+        cpu, wall = factor * self.cpu / other.cpu, factor * self.wall / other.wall
+        return f"{cpu:6.2f}x ({wall:.2f}x)".ljust(20)
+
+
+def best_seconds(repeats: int, *losses: Callable[[], Tensor]) -> list[Seconds]:
+    """Of each one's step, taken in turns."""
+    taken: list[list[Seconds]] = [[] for _ in losses]
+    for _ in range(repeats + 1):
+        for each, loss in zip(taken, losses, strict=True):
+            cpu, wall = time.process_time(), time.perf_counter()
+            loss().backward()
+            each.append(Seconds(time.process_time() - cpu, time.perf_counter() - wall))
+    return [
+        Seconds(*(min(kind) for kind in zip(*each[1:], strict=True)))  # the first warms up
+        for each in taken
+    ]
+
+
+def captions(sizes: Sizes, num_images: int, per_image: int) -> Tensor:
+    """Tokens (B, N, T)."""
+    lengths = torch.randint(8, 17, (num_images, per_image, 1))
+    position = torch.arange(18)
+    tokens = torch.randint(4, sizes.vocabulary, (num_images, per_image, 18))
+    tokens[..., 0] = START_ID
+    tokens[(position == lengths + 1).expand_as(tokens)] = END_ID
+    return tokens.masked_fill(position > lengths + 1, PAD_ID)
+
+
+def decoder_of(sizes: Sizes, kind: type[Conditioning], **options: object) -> RecurrentDecoder:
+    """An LSTM decoder."""
+    state_shape = StateShape.of("lstm", 1, sizes.hidden)
+    make: Callable[..., Conditioning] = kind
+    part = make(sizes.features, sizes.hidden, state_shape, **options, dropout=0.0)
+    return RecurrentDecoder("lstm", sizes.hidden, sizes.hidden, 1, 0.0, part, sizes.vocabulary)
+
+
+def without_attention(sizes: Sizes) -> Iterator[str]:
+    """Ours over bare, lower is better."""
+    tokens = captions(sizes, sizes.num_captions, 1)
+    pooled = torch.randn(sizes.num_captions, sizes.channels)
+    features = ImageFeatures(pooled.unsqueeze(1), pooled)
+    kinds: dict[str, tuple[type[Conditioning], dict[str, object]]] = {
+        "init_inject": (InitInjectConditioning, {}),
+        "pre_inject": (PreInjectConditioning, {}),
+        "par_inject": (ParInjectConditioning, {"image_dim": sizes.hidden, "first_only": False}),
+        "par_inject, first only": (
+            ParInjectConditioning,
+            {"image_dim": sizes.hidden, "first_only": True},
+        ),
+        "merge, add, dense": (MergeConditioning, {"combine": "add", "dense": True}),
+        "merge, concatenate": (MergeConditioning, {"combine": "concatenate", "dense": False}),
+    }
+    yield f"training step of {sizes.num_captions} captions over a bare nn.LSTM + output layer:"
+    yield f"{'CPU (wall)':>30}   of the same sizes   of {sizes.hidden} throughout"
+    for name, (kind, options) in kinds.items():
+        decoder = decoder_of(sizes, kind, **options)
+        part = decoder.conditioning
+        bare = [
+            Bare(sizes.vocabulary, sizes.hidden, inputs, sizes.hidden, outputs)
+            for inputs, outputs in (
+                (part.input_dim, part.output_dim),
+                (sizes.hidden, sizes.hidden),
+            )
+        ]
+        ours, same, plain = best_seconds(
+            2 * sizes.repeats,
+            lambda decoder=decoder: our_loss(decoder, features, tokens),
+            lambda bare=bare: bare[0].loss(tokens[:, 0]),
+            lambda bare=bare: bare[1].loss(tokens[:, 0]),
+        )
+        yield f"  {name:<30} {ours.over(same)}{ours.over(plain)}"
+
+
+def with_attention(sizes: Sizes) -> Iterator[str]:
+    """The tutorials' over ours, higher is better."""
+    grid = torch.randn(sizes.num_captions, sizes.side**2, sizes.channels).relu()
+    features = ImageFeatures(grid, grid.mean(1))
+    one, five = (captions(sizes, sizes.num_captions, each) for each in (1, 5))
+    decoder = decoder_of(
+        sizes, AttentionConditioning, feature_dim=sizes.hidden, attention_dim=sizes.hidden
+    )
+    with torch.no_grad():  # predictions that depend on every layer, as after training
+        decoder.vocabulary.weight.mul_(20)
+    tutorial, hoisted = Tutorial(decoder, hoisted=False), Tutorial(decoder, hoisted=True)
+
+    def in_bf16(tokens: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, targets = decoder(features, tokens)
+        return functional.cross_entropy(logits.float(), targets)
+
+    works = {
+        "ours, fp32": lambda: our_loss(decoder, features, one),
+        "ours, bf16": lambda: in_bf16(one),
+        "ours, fp32, five captions per image": lambda: our_loss(decoder, features, five),
+        "ours, bf16, five captions per image": lambda: in_bf16(five),
+    }
+    if not torch.cpu._is_amx_tile_supported():  # emulated, and slower than fp32
+        works = {name: work for name, work in works.items() if "bf16" not in name}
+    seconds = best_seconds(
+        sizes.repeats,
+        lambda: tutorial.loss(grid, one[:, 0]),
+        lambda: hoisted.loss(grid, one[:, 0]),
+        *works.values(),
+    )
+    yield f"attention, words per second, steps of {sizes.num_captions} images, CPU (wall):"
+    yield f"{'':<40}over the tutorial's over the hoisted"
+    for name, each in zip(works, seconds[2:], strict=True):
+        words = num_words(five if "five" in name else one) / num_words(one)
+        yield f"  {name:<38}{seconds[0].over(each, words)}{seconds[1].over(each, words)}"
+    yield from equality(decoder, features, one, tutorial, hoisted)
+
+    with FlopCounterMode(display=False) as counter:
+        works["ours, fp32"]().backward()
+    flops = counter.get_total_flops()
+    for name, dtype in (("ours, fp32", torch.float32), ("ours, bf16", torch.bfloat16)):
+        if name in works:
+            took, rate = seconds[2 + list(works).index(name)].wall, matrix_product_rate(dtype)
+            yield (
+                f"  {name}: {1e3 * took:.0f} ms; its {flops / 1e9:.0f} Gflop of matrix products "
+                f"take {1e3 * flops / rate:.0f} ms at the {rate / 1e12:.2f} Tflop/s of a large one"
+            )
+
+
+def equality(
+    decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor, *theirs: Tutorial
+) -> Iterator[str]:
+    """Whether loss and gradient are the tutorial's."""
+    weights = [decoder.conditioning.get_parameter("project.1.weight")]
+    weights += [each.map.weight for each in theirs]
+    losses = [our_loss(decoder, features, tokens)]
+    losses += [each.loss(features.grid, tokens[:, 0]) for each in theirs]
+    grads = [torch.autograd.grad(*pair)[0] for pair in zip(losses, weights, strict=True)]
+    loss = max(abs(float((each / losses[0] - 1).detach())) for each in losses[1:])
+    grad = max(float((each - grads[0]).norm() / grads[0].norm()) for each in grads[1:])
+    verdict = "equal" if max(loss, grad) < 1e-5 else "UNEQUAL"
+    yield f"  {verdict} to 1e-5: losses {loss:.0e} apart, gradients of the map {grad:.0e}"
+
+
+def num_words(tokens: Tensor) -> int:
+    """To be predicted."""
+    return int((tokens[:, :, 1:] != PAD_ID).sum())
+
+
+def matrix_product_rate(dtype: torch.dtype) -> float:
+    """Floating-point operations per second of a large product."""
+    left, right = torch.randn(2, 2048, 2048).to(dtype)
+    best = float("inf")
+    for _ in range(4):
+        began = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - began)
+    return 2 * 2048**3 / best
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    torch.manual_seed(0)
+    chosen = Sizes(8, 7, 256, 1000, 128, 2) if parser.parse_args().quick else Sizes()
+    for part in (without_attention, with_attention):
+        for line in part(chosen):
+            print(line, flush=True)

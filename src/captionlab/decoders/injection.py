@@ -1,0 +1,107 @@
+"""The whole-image vector inside the recurrent layers: Tanti et al. 2018, sec. 3."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor
+
+from captionlab.decoders.cells import StateShape
+from captionlab.decoders.conditioning import Conditioning, as_state, pooled_map
+from captionlab.types import FeatureShape, ImageFeatures
+
+
+class InitInjectConditioning(Conditioning):
+    """The image is the initial state, of every layer, and of an LSTM's cells too.
+
+    Source: init-inject in Tanti et al. 2018; as in Xu et al. 2015, sec. 3.1.2.
+
+    Args:
+        feature_shape: what the encoder makes of an image.
+        embedding_dim: size of a word vector, E.
+        state_shape: of the decoder's recurrent layers.
+        dropout: probability, on the standardised image vector.
+    """
+
+    def __init__(
+        self,
+        feature_shape: FeatureShape,
+        embedding_dim: int,
+        state_shape: StateShape,
+        dropout: float,
+    ) -> None:
+        super().__init__(feature_shape, embedding_dim, state_shape)
+        self.state_shape = state_shape
+        self.project = pooled_map(feature_shape, prod(state_shape), dropout)
+
+    def prepare(self, features: ImageFeatures) -> tuple[Tensor, ...]:
+        return (self.project(features.pooled),)
+
+    def initial_state(self, image: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        return as_state(image[0], self.state_shape)
+
+
+class PreInjectConditioning(Conditioning):
+    """The image is the first word: Vinyals et al. 2015, eq. 10; pre-inject in Tanti et al. 2018.
+
+    Args:
+        feature_shape: what the encoder makes of an image.
+        embedding_dim: size of a word vector, E.
+        state_shape: of the decoder's recurrent layers.
+        dropout: probability, on the standardised image vector.
+    """
+
+    def __init__(
+        self,
+        feature_shape: FeatureShape,
+        embedding_dim: int,
+        state_shape: StateShape,
+        dropout: float,
+    ) -> None:
+        super().__init__(feature_shape, embedding_dim, state_shape)
+        self.project = pooled_map(feature_shape, embedding_dim, dropout)
+
+    def prepare(self, features: ImageFeatures) -> tuple[Tensor, ...]:
+        return (self.project(features.pooled),)
+
+    def prefix(self, image: tuple[Tensor, ...]) -> Tensor | None:
+        return image[0].unsqueeze(1)
+
+
+class ParInjectConditioning(Conditioning):
+    """The image is read beside the words: par-inject in Tanti et al. 2018.
+
+    With one tanh layer this is h_t = tanh(W x_t + U h_{t-1} + V v).
+
+    Args:
+        feature_shape: what the encoder makes of an image.
+        embedding_dim: size of a word vector, E.
+        state_shape: of the decoder's recurrent layers.
+        image_dim: size of the image vector that is put behind the word vector.
+        first_only: whether it is read with the start token alone, and zeros afterwards.
+        dropout: probability, on the standardised image vector.
+    """
+
+    def __init__(
+        self,
+        feature_shape: FeatureShape,
+        embedding_dim: int,
+        state_shape: StateShape,
+        image_dim: int,
+        first_only: bool,
+        dropout: float,
+    ) -> None:
+        super().__init__(feature_shape, embedding_dim, state_shape)
+        self.input_dim = embedding_dim + image_dim
+        self.first_only = first_only
+        self.project = pooled_map(feature_shape, image_dim, dropout)
+
+    def prepare(self, features: ImageFeatures) -> tuple[Tensor, ...]:
+        return (self.project(features.pooled),)
+
+    def step_input(self, words: Tensor, is_start: Tensor, image: tuple[Tensor, ...]) -> Tensor:
+        beside = image[0].unsqueeze(1).expand(-1, words.shape[1], -1)
+        if self.first_only:
+            beside = beside * is_start.unsqueeze(-1)
+        return torch.cat([words, beside], dim=-1)

@@ -1,0 +1,166 @@
+"""What is particular to each way the image enters, and to word vectors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from captionlab.types import END_ID, PAD_ID, START_ID, ImageFeatures
+from tests.conftest import MakeDecoder, features
+
+E, H, V, G, C = 6, 8, 11, 5, 7  # sizes of `make_decoder`
+LSTM = 4 * (E * H + H * H + 2 * H)
+WORDS = V * E  # the embedding
+
+
+def output(dim: int) -> int:
+    return (dim + 1) * V
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "expected"),
+    [
+        ("pre_inject", WORDS + LSTM + output(H) + (G + 1) * E),
+        ("init_inject", WORDS + LSTM + output(H) + (G + 1) * 2 * H),
+        ("par_inject", WORDS + LSTM + 4 * H * 3 + output(H) + (G + 1) * 3),
+        ("par_inject_first", WORDS + LSTM + 4 * H * 3 + output(H) + (G + 1) * 3),
+        ("merge_add", WORDS + LSTM + output(H) + (G + 1) * H + (H + 1) * H),
+        ("merge_concatenate", WORDS + LSTM + output(2 * H) + (G + 1) * H),
+        (
+            "attention",  # map, key, energy, query, gate, initial state, context
+            WORDS + LSTM + output(H)
+            + (C + 1) * 4 + (4 + 1) * 3 + 3 + (H + 1) * 3 + (H + 1) * 4 + (4 + 1) * 2 * H
+            + 4 * H * 4,
+        ),
+        (
+            "dot_attention",  # map, key, query, initial state, context
+            WORDS + LSTM + output(H)
+            + (C + 1) * 4 + (4 + 1) * 6 + (H + 1) * 6 + (4 + 1) * 2 * H
+            + 4 * H * 4,
+        ),
+    ],
+)  # fmt: skip
+def test_parameters_are_those_of_the_papers(
+    make_decoder: MakeDecoder, conditioning: str, expected: int
+) -> None:
+    assert count(make_decoder("lstm", conditioning)) == expected
+
+
+def count(decoder: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in decoder.parameters())
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3), ("rnn", 1)])
+def test_a_second_layer_reads_the_first(make_decoder: MakeDecoder, cell: str, gates: int) -> None:
+    one, two = (make_decoder(cell, "merge_add", layers) for layers in (1, 2))
+    assert count(two) - count(one) == gates * (2 * H * H + 2 * H)
+
+
+def test_a_transformer_has_the_parameters_of_the_paper(make_decoder: MakeDecoder) -> None:
+    attention = 4 * (H + 1) * H
+    layer = 2 * attention + (H + 1) * 2 * H + (2 * H + 1) * H + 3 * 2 * H
+    around = WORDS + (E + 1) * H + (C + 1) * H + 2 * H + output(H)
+    for num_layers in (1, 2):
+        assert count(make_decoder("transformer", "", num_layers)) == around + num_layers * layer
+    learned = make_decoder("transformer_learned", "", 1)
+    assert count(learned) == around + layer + 8 * H
+
+
+@pytest.mark.parametrize("conditioning", ["merge_add", "merge_concatenate"])
+def test_merge_keeps_the_image_out_of_the_recurrent_state(
+    make_decoder: MakeDecoder, conditioning: str
+) -> None:
+    decoder = make_decoder("gru", conditioning).eval()
+    with torch.inference_mode():
+        log_probs, after = decoder.step(torch.tensor([START_ID] * 2), decoder.start(features(2)))
+    assert torch.equal(after.memory[0][:, 0], after.memory[0][:, 1])
+    assert not torch.allclose(log_probs[0], log_probs[1])
+
+
+def test_the_image_is_injected_at_the_first_step_alone_or_at_each(
+    make_decoder: MakeDecoder,
+) -> None:
+    for conditioning, is_read in (("par_inject", True), ("par_inject_first", False)):
+        decoder = make_decoder("rnn", conditioning).eval()
+        with torch.inference_mode():
+            state = decoder.start(features(2))
+            assert torch.equal(state.memory[0][:, 0], state.memory[0][:, 1])
+            for token, reads in ((START_ID, True), (5, is_read)):
+                blank = type(state)(state.image, tuple(m[:, [0, 0]] for m in state.memory))
+                _, after = decoder.step(torch.tensor([token] * 2), blank)
+                assert torch.equal(after.memory[0][:, 0], after.memory[0][:, 1]) != reads
+
+
+@pytest.mark.parametrize("conditioning", ["init_inject", "pre_inject"])
+def test_the_image_stands_before_the_first_word(
+    make_decoder: MakeDecoder, conditioning: str
+) -> None:
+    decoder = make_decoder("lstm", conditioning).eval()
+    with torch.inference_mode():
+        state = decoder.start(features(2))
+    for part in state.memory:
+        assert not torch.allclose(part[:, 0], part[:, 1])
+
+
+def test_one_head_is_dot_product_attention_by_hand(make_decoder: MakeDecoder) -> None:
+    decoder = make_decoder("gru", "dot_attention").eval()
+    part = decoder.conditioning
+    part.num_heads = 1
+    with torch.inference_mode():
+        image = part.prepare(features(2))
+        hidden = torch.randn(2, 3, H)
+        context = part.attend(hidden, image)
+        positions = part.project(features(2).grid)
+        weights = (part.query(hidden) @ part.key(positions).mT / 6**0.5).softmax(-1)
+    torch.testing.assert_close(context, weights @ positions)
+
+
+def test_words_later_than_the_learned_positions_share_the_last(make_decoder: MakeDecoder) -> None:
+    decoder = make_decoder("transformer_learned", "", 1).eval()
+    with torch.inference_mode():
+        encoded = decoder._encode(torch.arange(10))
+    assert not torch.equal(encoded[6], encoded[7])
+    assert torch.equal(encoded[7], encoded[9])
+
+
+def test_sinusoidal_positions_are_those_of_the_paper(make_decoder: MakeDecoder) -> None:
+    encoded = make_decoder("transformer", "", 1)._encode(torch.arange(4))
+    for position, i in ((0, 0), (3, 1), (2, 3)):
+        angle = torch.tensor(position / 10_000 ** (2 * i / H))
+        assert float(encoded[position, 2 * i]) == pytest.approx(float(angle.sin()), abs=1e-6)
+        assert float(encoded[position, 2 * i + 1]) == pytest.approx(float(angle.cos()), abs=1e-6)
+
+
+TOKENS = torch.tensor([[[START_ID, 5, 6, END_ID, PAD_ID]], [[START_ID, 7, END_ID, PAD_ID, PAD_ID]]])
+KINDS = [("lstm", "merge_add"), ("lstm", "merge_concatenate"), ("transformer", "")]
+
+
+def gradients(decoder: torch.nn.Module, images: ImageFeatures) -> None:
+    logits, targets = decoder(images, TOKENS)
+    torch.nn.functional.cross_entropy(logits, targets).backward()
+
+
+@pytest.mark.parametrize(("cell", "conditioning"), KINDS)
+def test_tied_words_are_one_table(make_decoder: MakeDecoder, cell: str, conditioning: str) -> None:
+    decoder = make_decoder(cell, conditioning, tie_embeddings=True)
+    apart = make_decoder(cell, conditioning)
+    read_dim = apart.vocabulary.in_features
+    assert count(apart) - count(decoder) == read_dim * V - read_dim * E  # less the map between
+    gradients(decoder, features(2))
+    assert decoder.vocabulary.weight is decoder.embedding.weight
+    assert bool((decoder.embedding.weight.grad[8:] != 0).any())  # words that were not read
+    state = decoder.state_dict()
+    other = make_decoder(cell, conditioning, tie_embeddings=True, seed=1)
+    other.load_state_dict(state)
+    assert other.vocabulary.weight is other.embedding.weight
+
+
+@pytest.mark.parametrize(("cell", "conditioning"), KINDS)
+def test_frozen_words_get_no_gradient(
+    make_decoder: MakeDecoder, cell: str, conditioning: str
+) -> None:
+    decoder = make_decoder(cell, conditioning, freeze_embeddings=True)
+    gradients(decoder, features(2))
+    assert decoder.embedding.weight.grad is None
+    others = [name for name, each in decoder.named_parameters() if each.grad is None]
+    assert others == ["embedding.weight"]
