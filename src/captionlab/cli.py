@@ -46,7 +46,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.set_defaults(command=_evaluate)
     add = evaluate.add_argument
-    add("targets", nargs="+", type=Path, metavar="TARGET")
+    add("targets", nargs="*", type=Path, metavar="TARGET")
+    add(
+        "--ensemble",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="RUN",
+        help="score the captions that these finished runs write together",
+    )
     add("--data", type=Path, metavar="ROOT", help="data set; a run's own unless given")
     add("--split", choices=("train", "val", "test"), default="test", help="default: test")
     add("--images", type=Path, metavar="FILE", help="images of a text file, one per line")
@@ -78,11 +86,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from captionlab.reports.evaluation import print_evaluations
-    from captionlab.runs.evaluation import Request, evaluate
+    from captionlab.runs.evaluation import Request, evaluate, evaluate_ensemble
 
     names = [target.stem for target in options.targets]
     if len(set(names)) != len(names):
         raise ConfigError("targets must have different names, since their files are named so.")
+    if not names and not options.ensemble:
+        raise ConfigError("there is nothing to evaluate; name a TARGET, or --ensemble RUN RUN.")
     request = Request(
         data=options.data,
         split=options.split,
@@ -95,18 +105,22 @@ def _evaluate(options: argparse.Namespace) -> None:
         overrides=options.set,
     )
     systems = [evaluate(target, request) for target in options.targets]
+    places = [target if target.is_dir() else target.parent for target in options.targets]
+    if options.ensemble:
+        systems.append(evaluate_ensemble(options.ensemble, request))
+        names.append(systems[-1].name)
+        places.append(options.ensemble[0])
     if len({tuple(row["image_id"] for row in each.rows) for each in systems}) != 1:
         raise ConfigError("targets have captions for different images; evaluate them one by one.")
-    short = [name.rsplit("-", 1)[0] for name in names]
-    for target, system, name in zip(options.targets, systems, short, strict=True):
+    short = [target.stem.rsplit("-", 1)[0] for target in options.targets]
+    for target, system, name in zip(options.targets, systems, short, strict=False):
         if target.is_dir() and short.count(name) == 1:
             system.name = name  # a run without its hash
     console = _console()
     differences = print_evaluations(systems, console)
-    for target, system in zip(options.targets, systems, strict=True):
-        beside = target if target.is_dir() else target.parent
-        folder = options.out or beside / "evaluation"
-        written = system.write(folder / f"{target.stem}-{system.data}")
+    for place, name, system in zip(places, names, systems, strict=True):
+        folder = options.out or place / "evaluation"
+        written = system.write(folder / f"{name}-{system.data}")
         console.print(f"written: {written[0].parent}", soft_wrap=True, highlight=False)
     if len(systems) > 1 and options.out:
         (options.out / "significance.csv").write_text(differences.csv(), encoding="utf-8")

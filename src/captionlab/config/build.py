@@ -20,6 +20,7 @@ from captionlab.decoders.cells import StateShape
 from captionlab.errors import ConfigError
 from captionlab.metrics import CaptionMetrics
 from captionlab.search import GreedySearch, Search
+from captionlab.text import Vocabulary
 from captionlab.training.module import CaptioningModule
 from captionlab.training.precision import autocast_dtype, find_device, resolve_precision
 from captionlab.training.seeding import seeded
@@ -85,7 +86,7 @@ def build_module(
         decoder=build_decoder(config, shape, len(vocabulary)),
         objective=_partial(config.objective)(),
         validation_search=GreedySearch(config.search.max_length),
-        test_search=build_search(config),
+        test_search=build_search(config, vocabulary),
         optimizer=_partial(config.optimizer),
         schedule=_partial(config.schedule)(),
         vocabulary=vocabulary,
@@ -111,9 +112,14 @@ def build_decoder(config: DictConfig, shape: FeatureShape, vocabulary_size: int)
     return built
 
 
-def build_search(config: DictConfig) -> Search:
+def build_search(config: DictConfig, vocabulary: Vocabulary) -> Search:
     """The search that writes the captions a run is judged by."""
-    search: Search = _partial(config.search)()
+    part = _partial(config.search, leave_out=("forbidden_endings",))
+    search: Search
+    if "forbidden_endings" in config.search:
+        search = part(forbidden_endings=vocabulary.encode(config.search.forbidden_endings)[1:-1])
+    else:
+        search = part()
     return search
 
 

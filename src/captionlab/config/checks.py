@@ -19,6 +19,7 @@ _POSITIVE = (
     "search.max_length",
     "trainer.max_epochs",
 )
+_POSITIVE_IF_GIVEN = ("search.beam_size", "search.num_groups", "search.block_ngrams")
 _MONITORS = [f"val/{name}" for name in ("cider_d", "rouge_l", *(f"bleu_{k}" for k in (1, 2, 3, 4)))]
 _SHARES = ("decoder.dropout", "conditioning.dropout", "objective.label_smoothing")
 
@@ -45,6 +46,21 @@ def check(config: DictConfig) -> None:
         value = OmegaConf.select(config, key)
         if value is None or value < 1:
             raise ConfigError(f"{key} must be at least 1, found {value}.")
+    for key in _POSITIVE_IF_GIVEN:
+        value = OmegaConf.select(config, key)
+        if value is not None and value < 1:
+            raise ConfigError(f"{key} must be at least 1, found {value}.")
+    search = config.search
+    if search.get("min_length", 0) > search.max_length:
+        raise ConfigError(
+            f"search.min_length must be at most search.max_length={search.max_length}, "
+            f"found {search.min_length}."
+        )
+    if search.get("num_groups") and search.beam_size % search.num_groups:
+        raise ConfigError(
+            f"search.num_groups must divide search.beam_size={search.beam_size}, "
+            f"found {search.num_groups}."
+        )
     for key in _SHARES:
         value = OmegaConf.select(config, key)
         if value is not None and not 0 <= value < 1:

@@ -114,6 +114,16 @@ class Beam(Greedy):
     _target_: str = "captionlab.search.BeamSearch"
     beam_size: int = MISSING
     length_penalty: float = MISSING
+    min_length: int = MISSING
+    block_ngrams: int | None = None
+    forbidden_endings: list[str] = MISSING
+
+
+@dataclass
+class DiverseBeam(Beam):
+    _target_: str = "captionlab.search.DiverseBeamSearch"
+    num_groups: int = MISSING
+    diversity_strength: float = MISSING
 
 
 @dataclass
@@ -177,7 +187,12 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "decoder": {"recurrent": RecurrentDecoder},
     "conditioning": {"attention": Attention, "pre_inject": PreInject},
     "objective": {"cross_entropy": CrossEntropy},
-    "search": {"greedy": Greedy, "beam": Beam, "sample": Sample},
+    "search": {
+        "greedy": Greedy,
+        "beam": Beam,
+        "diverse_beam": DiverseBeam,
+        "sample": Sample,
+    },
     "optimizer": {"adamw": AdamW},
     "schedule": {"none": ConstantSchedule, "cosine": CosineSchedule},
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -15,8 +15,15 @@ from torch.nn.utils.rnn import pad_sequence
 from captionlab.config import build
 from captionlab.data import CaptionCorpus, FeatureStore
 from captionlab.data.corpus import Split
+from captionlab.decoders import Decoder
 from captionlab.errors import ConfigError, RunError
-from captionlab.search import SampleSearch, caption_log_probabilities
+from captionlab.runs.folder import RunFolder
+from captionlab.search import (
+    EnsembleDecoder,
+    EnsembleFeatures,
+    SampleSearch,
+    caption_log_probabilities,
+)
 from captionlab.text import Vocabulary
 from captionlab.training.precision import autocast_dtype
 from captionlab.types import Hypothesis, ImageFeatures
@@ -55,7 +62,7 @@ class TrainedModel:
         self.datamodule = build.build_data(self.config, self.machine)
         assert self.datamodule.encoder is not None
         self.encoder = self.datamodule.encoder
-        self.decoder = build.build_decoder(
+        self.decoder: Decoder = build.build_decoder(
             self.config, self.encoder.feature_shape, len(self.vocabulary)
         )
         prefix = "decoder."
@@ -79,7 +86,7 @@ class TrainedModel:
 
     def write(self, corpus: CaptionCorpus, split: Split) -> dict[str, Hypothesis]:
         """A caption for each image of a split, by the run's search."""
-        search = build.build_search(self.config)
+        search = build.build_search(self.config, self.vocabulary)
         found: dict[str, Hypothesis] = {}
         with self._autocast():
             for images, features in self._batches(corpus, split):
@@ -143,12 +150,17 @@ class TrainedModel:
     def _batches(
         self, corpus: CaptionCorpus, split: Split, images: Sequence[str] | None = None
     ) -> Iterator[tuple[list[str], ImageFeatures]]:
-        store = self.features(corpus)
+        read = self._reader(corpus)
         ids = [image.image_id for image in corpus.splits[split]] if images is None else images
         size = self.config.data.eval_batch_size if images is None else 10
         for begin in range(0, len(ids), size):
             chosen = list(ids[begin : begin + size])
-            yield chosen, store.read(chosen).to(self.machine.device, dtype=torch.float32)
+            yield chosen, read(chosen)
+
+    def _reader(self, corpus: CaptionCorpus) -> Callable[[Sequence[str]], ImageFeatures]:
+        """What gives the decoder's features of images by id."""
+        store = self.features(corpus)
+        return lambda images: store.read(images).to(self.machine.device, dtype=torch.float32)
 
     def _encode(self, corpus: CaptionCorpus, split: Split) -> dict[str, list[list[int]]]:
         tokenizer = self.datamodule.tokenizer
@@ -156,6 +168,58 @@ class TrainedModel:
             image.image_id: [self.vocabulary.encode(tokenizer(text)) for text in image.captions]
             for image in corpus.splits[split]
         }
+
+
+class TrainedEnsemble(TrainedModel):
+    """Several finished runs as one model: the mean of their probabilities, each its own features.
+
+    Args:
+        folders: of finished runs on the same data with the same vocabulary. Search and batch size
+            are the first one's.
+        overrides: `key=value` of every run's configuration.
+
+    Raises:
+        RunError: if a folder is no finished run.
+        ConfigError: if the runs differ in data or vocabulary.
+    """
+
+    def __init__(self, folders: Sequence[Path], overrides: Sequence[str] = ()) -> None:
+        self._members = [TrainedModel(checkpoint_of(folder), overrides) for folder in folders]
+        first = self._members[0]
+        for folder, member in zip(folders, self._members, strict=True):
+            for what, differs in (
+                ("data", member._corpus != first._corpus),
+                ("vocabulary", member.vocabulary.to_list() != first.vocabulary.to_list()),
+            ):
+                if differs:
+                    raise ConfigError(
+                        f"--ensemble: {folder} has another {what} than {folders[0]} "
+                        f"({len(member.vocabulary)} and {len(first.vocabulary)} words); only runs "
+                        "on the same data with the same vocabulary can write together."
+                    )
+        self.config, self.machine = first.config, first.machine
+        self.vocabulary, self.datamodule = first.vocabulary, first.datamodule
+        self.decoder = EnsembleDecoder([member.decoder for member in self._members])
+        self.decoder.eval()
+
+    def _reader(self, corpus: CaptionCorpus) -> Callable[[Sequence[str]], ImageFeatures]:
+        readers = [member._reader(corpus) for member in self._members]
+        return lambda images: EnsembleFeatures.of([read(images) for read in readers])
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """The best checkpoint of a finished run.
+
+    Raises:
+        RunError: if there is none.
+    """
+    run = RunFolder(folder)
+    if run.state != "complete":
+        raise RunError(
+            f"{folder} is no finished run (its state: {run.state}); finish it by the command that "
+            "began it, or name one of its checkpoints."
+        )
+    return run.best_checkpoint
 
 
 def override(config: dict[str, object], overrides: Sequence[str]) -> DictConfig:
