@@ -19,6 +19,7 @@ from captionlab.decoders import Decoder
 from captionlab.decoders.cells import StateShape
 from captionlab.errors import ConfigError
 from captionlab.metrics import CaptionMetrics
+from captionlab.objectives import Objective
 from captionlab.search import GreedySearch, Search
 from captionlab.text import Vocabulary
 from captionlab.training.module import CaptioningModule
@@ -84,7 +85,7 @@ def build_module(
     shape, vocabulary = datamodule.features.feature_shape, datamodule.vocabulary
     return CaptioningModule(
         decoder=build_decoder(config, shape, len(vocabulary)),
-        objective=_partial(config.objective)(),
+        objective=_build_objective(config, datamodule),
         validation_search=GreedySearch(config.search.max_length),
         test_search=build_search(config, vocabulary),
         optimizer=_partial(config.optimizer),
@@ -94,6 +95,20 @@ def build_module(
         seed=config.seed,
         identity=identity,
     )
+
+
+def _build_objective(config: DictConfig, datamodule: CaptionDataModule) -> Objective:
+    part = _partial(config.objective)
+    objective: Objective
+    if config.objective.name != "self_critical":
+        objective = part()
+    else:
+        references = {
+            image: [" ".join(datamodule.tokenizer(text)) for text in texts]
+            for image, texts in datamodule.references("train").items()
+        }
+        objective = part(vocabulary=datamodule.vocabulary, references=references)
+    return objective
 
 
 def build_decoder(config: DictConfig, shape: FeatureShape, vocabulary_size: int) -> Decoder:

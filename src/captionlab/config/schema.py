@@ -103,6 +103,25 @@ class CrossEntropy:
 
 
 @dataclass
+class ScheduledSampling:
+    _target_: str = "captionlab.objectives.ScheduledSampling"
+    name: str = MISSING
+    decay: str = MISSING
+    first_share: float = MISSING
+    last_share: float = MISSING
+
+
+@dataclass
+class SelfCritical:
+    _target_: str = "captionlab.objectives.SelfCritical"
+    name: str = MISSING
+    max_length: int = MISSING
+    baseline: str = MISSING
+    num_samples: int = MISSING
+    bleu_weight: float = MISSING
+
+
+@dataclass
 class Greedy:
     _target_: str = "captionlab.search.GreedySearch"
     name: str = MISSING
@@ -175,6 +194,7 @@ class Config:
     callbacks: dict[str, Any] = field(default_factory=dict)
     name: str = MISSING
     seed: int = MISSING
+    init_from: str | None = None
     monitor: str = MISSING
     runs_dir: str = MISSING
     cache_dir: str = MISSING
@@ -186,7 +206,11 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "encoder": {"torchvision": TorchvisionEncoder},
     "decoder": {"recurrent": RecurrentDecoder},
     "conditioning": {"attention": Attention, "pre_inject": PreInject},
-    "objective": {"cross_entropy": CrossEntropy},
+    "objective": {
+        "cross_entropy": CrossEntropy,
+        "scheduled_sampling": ScheduledSampling,
+        "self_critical": SelfCritical,
+    },
     "search": {
         "greedy": Greedy,
         "beam": Beam,
