@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from captionlab.config import build
-from captionlab.data import CaptionCorpus, FeatureStore
+from captionlab.data import CaptionCorpus, CaptionDataModule, FeatureStore
 from captionlab.data.corpus import Split
 from captionlab.decoders import Decoder
 from captionlab.errors import ConfigError, RunError
@@ -47,14 +48,8 @@ class TrainedModel:
     """
 
     def __init__(self, checkpoint: Path, overrides: Sequence[str] = ()) -> None:
-        try:
-            saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            told = saved["captionlab"]
-        except Exception as error:  # torch raises many kinds for a file that is not its own
-            raise RunError(
-                f"{checkpoint} is no checkpoint of captionlab ({type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else 'no reason'})."
-            ) from error
+        saved = _read(checkpoint)
+        told = saved["captionlab"]
         self.config = override(told["config"], overrides)
         self.vocabulary = Vocabulary(told["vocabulary"])
         self._corpus: str = told["features"]["corpus"]
@@ -65,9 +60,7 @@ class TrainedModel:
         self.decoder: Decoder = build.build_decoder(
             self.config, self.encoder.feature_shape, len(self.vocabulary)
         )
-        prefix = "decoder."
-        state = {key.removeprefix(prefix): value for key, value in saved["state_dict"].items()}
-        self.decoder.load_state_dict(state)
+        self.decoder.load_state_dict(_decoder_state(saved))
         self.decoder.to(self.machine.device).eval()
 
     def features(self, corpus: CaptionCorpus) -> FeatureStore:
@@ -205,6 +198,61 @@ class TrainedEnsemble(TrainedModel):
     def _reader(self, corpus: CaptionCorpus) -> Callable[[Sequence[str]], ImageFeatures]:
         readers = [member._reader(corpus) for member in self._members]
         return lambda images: EnsembleFeatures.of([read(images) for read in readers])
+
+
+def load_decoder(decoder: Decoder, source: Path, datamodule: CaptionDataModule) -> None:
+    """Give a decoder the weights of a finished run, or of a checkpoint, to go on from.
+
+    Args:
+        decoder: made for `datamodule`.
+        source: folder of the run, or a checkpoint.
+        datamodule: set up.
+
+    Raises:
+        RunError: if `source` is no finished run and no checkpoint.
+        ConfigError: if it has another vocabulary, another encoder or other sizes.
+    """
+    saved = _read(checkpoint_of(source) if source.is_dir() else source)
+    told = saved["captionlab"]
+    if told["vocabulary"] != datamodule.vocabulary.to_list():
+        raise ConfigError(
+            f"init_from={source} has another vocabulary ({len(told['vocabulary'])} words, this run "
+            f"has {len(datamodule.vocabulary)}); use its data, tokenizer and min_count."
+        )
+    encoder = datamodule.features.manifest["encoder"]
+    if told["features"]["encoder"] != encoder:
+        raise ConfigError(
+            f"init_from={source} has another encoder ({told['features']['encoder']}, this run has "
+            f"{encoder}); use its encoder options."
+        )
+    theirs, ours = _decoder_state(saved), decoder.state_dict()
+    for name in (*ours, *theirs):
+        there, here = (
+            list(each[name].shape) if name in each else "absent" for each in (theirs, ours)
+        )
+        if there != here:
+            raise ConfigError(
+                f"init_from={source} has other sizes: {name} is {there} there and {here} in this "
+                "run; use its decoder and conditioning options."
+            )
+    decoder.load_state_dict(theirs)
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    try:
+        saved: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        _ = saved["captionlab"]["features"]
+    except Exception as error:  # torch raises many kinds for a file that is not its own
+        raise RunError(
+            f"{checkpoint} is no checkpoint of captionlab ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no reason'})."
+        ) from error
+    return saved
+
+
+def _decoder_state(saved: dict[str, Any]) -> dict[str, Tensor]:
+    prefix = "decoder."
+    return {key.removeprefix(prefix): value for key, value in saved["state_dict"].items()}
 
 
 def checkpoint_of(folder: Path) -> Path:
