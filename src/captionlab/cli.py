@@ -46,7 +46,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.set_defaults(command=_evaluate)
     add = evaluate.add_argument
-    add("targets", nargs="+", type=Path, metavar="TARGET")
+    add("targets", nargs="*", type=Path, metavar="TARGET")
+    add(
+        "--ensemble",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="RUN",
+        help="score the captions that these finished runs write together",
+    )
     add("--data", type=Path, metavar="ROOT", help="data set; a run's own unless given")
     add("--split", choices=("train", "val", "test"), default="test", help="default: test")
     add("--images", type=Path, metavar="FILE", help="images of a text file, one per line")
@@ -117,11 +125,13 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from captionlab.reports.evaluation import print_evaluations
-    from captionlab.runs.evaluation import Request, evaluate
+    from captionlab.runs.evaluation import Request, evaluate, evaluate_ensemble
 
     names = [target.stem for target in options.targets]
     if len(set(names)) != len(names):
         raise ConfigError("targets must have different names, since their files are named so.")
+    if not names and not options.ensemble:
+        raise ConfigError("there is nothing to evaluate; name a TARGET, or --ensemble RUN RUN.")
     request = Request(
         data=options.data,
         split=options.split,
@@ -134,18 +144,22 @@ def _evaluate(options: argparse.Namespace) -> None:
         overrides=options.set,
     )
     systems = [evaluate(target, request) for target in options.targets]
+    places = [target if target.is_dir() else target.parent for target in options.targets]
+    if options.ensemble:
+        systems.append(evaluate_ensemble(options.ensemble, request))
+        names.append(systems[-1].name)
+        places.append(options.ensemble[0])
     if len({tuple(row["image_id"] for row in each.rows) for each in systems}) != 1:
         raise ConfigError("targets have captions for different images; evaluate them one by one.")
-    short = [name.rsplit("-", 1)[0] for name in names]
-    for target, system, name in zip(options.targets, systems, short, strict=True):
+    short = [target.stem.rsplit("-", 1)[0] for target in options.targets]
+    for target, system, name in zip(options.targets, systems, short, strict=False):
         if target.is_dir() and short.count(name) == 1:
             system.name = name  # a run without its hash
     console = _console()
     differences = print_evaluations(systems, console)
-    for target, system in zip(options.targets, systems, strict=True):
-        beside = target if target.is_dir() else target.parent
-        folder = options.out or beside / "evaluation"
-        written = system.write(folder / f"{target.stem}-{system.data}")
+    for place, name, system in zip(places, names, systems, strict=True):
+        folder = options.out or place / "evaluation"
+        written = system.write(folder / f"{name}-{system.data}")
         console.print(f"written: {written[0].parent}", soft_wrap=True, highlight=False)
     if len(systems) > 1 and options.out:
         (options.out / "significance.csv").write_text(differences.csv(), encoding="utf-8")
@@ -171,14 +185,14 @@ def _check_data(options: argparse.Namespace) -> int:
     from captionlab.data import read_flickr8k
     from captionlab.data.check import check_corpus
     from captionlab.data.photos import num_cores
-    from captionlab.encoders.torchvision import ARCHITECTURES, TorchvisionEncoder
+    from captionlab.encoders import shipped_encoders
     from captionlab.reports.data_check import print_check, write_check
     from captionlab.text import PTBTokenizer
 
     check = check_corpus(
         read_flickr8k(options.root),
         PTBTokenizer(),
-        {name: TorchvisionEncoder(name, "none").feature_shape for name in ARCHITECTURES},
+        {name: encoder.feature_shape for name, encoder in shipped_encoders()},
         photos=options.photos,
         num_workers=num_cores(),
     )

@@ -108,6 +108,9 @@ def test_a_typo_or_a_wrong_type_stops_before_any_job(override: str) -> None:
         ("name=${nowhere}", "nowhere"),
         ("data.on_bad_image=drop", "data.on_bad_image=drop is unknown; use error or skip"),
         ("decoder.word_vectors=nowhere.txt", "decoder.word_vectors=nowhere.txt cannot be read"),
+        ("init_from=/nowhere", "init_from=/nowhere does not exist; name a finished run"),
+        ("search.block_ngrams=0", "search.block_ngrams must be at least 1, found 0"),
+        ("search.min_length=21", "min_length must be at most search.max_length=20, found 21"),
         ("monitor=val/loss", "monitor=val/loss is unknown; use val/cider_d"),
     ],
 )
@@ -169,6 +172,36 @@ def test_word_vectors_of_another_size_are_told(tmp_path: Path) -> None:
     check(composed(f"decoder.word_vectors={path}", "decoder.embedding_dim=3"))
     with pytest.raises(ConfigError, match=r"has vectors of 3 values.*embedding_dim=128; set it"):
         check(composed(f"decoder.word_vectors={path}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("search=diverse_beam", "search.num_groups=4"), "must divide search.beam_size=6, found 4"),
+        (("objective=scheduled_sampling", "objective.decay=no"), "decay=no is unknown; use linear"),
+        (("objective=scheduled_sampling", "objective.last_share=1.1"), "found 1.0 and 1.1"),
+        (
+            ("objective=self_critical", "objective.baseline=samples", "objective.num_samples=1"),
+            "num_samples must be at least 2",
+        ),
+        (("objective=self_critical", "objective.baseline=x"), "baseline=x is unknown; use greedy"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(composed(*overrides))
+
+
+def test_a_second_phase_is_named_by_what_it_goes_on_from(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        (tmp_path / place / "lstm-s0-1").mkdir(parents=True)
+        (tmp_path / place / "a.ckpt").write_text("weights")
+    (tmp_path / "b.ckpt").write_text("other weights")
+    first = run_id(composed(f"init_from={tmp_path}/here/lstm-s0-1"))
+    assert run_id(composed(f"init_from={tmp_path}/there/lstm-s0-1")) == first != run_id(composed())
+    by_file = run_id(composed(f"init_from={tmp_path}/here/a.ckpt"))
+    assert run_id(composed(f"init_from={tmp_path}/there/a.ckpt")) == by_file != first
+    assert run_id(composed(f"init_from={tmp_path}/b.ckpt")) != by_file
 
 
 def test_a_run_is_named_by_what_makes_its_result() -> None:

@@ -21,6 +21,7 @@ from captionlab.decoders import Decoder
 from captionlab.decoders.cells import StateShape
 from captionlab.errors import ConfigError
 from captionlab.metrics import CaptionMetrics
+from captionlab.objectives import Objective
 from captionlab.search import GreedySearch, Search
 from captionlab.text import Vocabulary, read_word_vectors
 from captionlab.training.module import CaptioningModule
@@ -92,9 +93,9 @@ def build_module(
         _load_word_vectors(decoder, Path(config.decoder.word_vectors), vocabulary)
     return CaptioningModule(
         decoder=decoder,
-        objective=_partial(config.objective)(),
+        objective=_build_objective(config, datamodule),
         validation_search=GreedySearch(config.search.max_length),
-        test_search=build_search(config),
+        test_search=build_search(config, vocabulary),
         optimizer=_partial(config.optimizer),
         schedule=_partial(config.schedule)(),
         vocabulary=vocabulary,
@@ -102,6 +103,20 @@ def build_module(
         seed=config.seed,
         identity=identity,
     )
+
+
+def _build_objective(config: DictConfig, datamodule: CaptionDataModule) -> Objective:
+    part = _partial(config.objective)
+    objective: Objective
+    if config.objective.name != "self_critical":
+        objective = part()
+    else:
+        references = {
+            image: [" ".join(datamodule.tokenizer(text)) for text in texts]
+            for image, texts in datamodule.references("train").items()
+        }
+        objective = part(vocabulary=datamodule.vocabulary, references=references)
+    return objective
 
 
 def build_decoder(config: DictConfig, shape: FeatureShape, vocabulary_size: int) -> Decoder:
@@ -136,9 +151,14 @@ def _load_word_vectors(decoder: Decoder, path: Path, vocabulary: Vocabulary) -> 
     log.info("word vectors: %s has %d of %d words", path, len(ids), len(vocabulary))
 
 
-def build_search(config: DictConfig) -> Search:
+def build_search(config: DictConfig, vocabulary: Vocabulary) -> Search:
     """The search that writes the captions a run is judged by."""
-    search: Search = _partial(config.search)()
+    part = _partial(config.search, leave_out=("forbidden_endings",))
+    search: Search
+    if "forbidden_endings" in config.search:
+        search = part(forbidden_endings=vocabulary.encode(config.search.forbidden_endings)[1:-1])
+    else:
+        search = part()
     return search
 
 

@@ -26,10 +26,17 @@ _POSITIVE_IF_ANY = (
     "conditioning.feature_dim",
     "conditioning.attention_dim",
     "conditioning.image_dim",
+    "objective.num_samples",
+    "search.beam_size",
+    "search.num_groups",
+    "search.block_ngrams",
 )
 _MONITORS = [f"val/{name}" for name in ("cider_d", "rouge_l", *(f"bleu_{k}" for k in (1, 2, 3, 4)))]
 _CHOICES = {
+    "data.on_bad_image": ("error", "skip"),
     "decoder.positions": ("sinusoidal", "learned"),
+    "objective.decay": ("linear", "exponential", "inverse_sigmoid"),
+    "objective.baseline": ("greedy", "samples"),
     "conditioning.combine": ("add", "concatenate"),
 }
 _HEADS = {  # what they are shared out of
@@ -55,9 +62,10 @@ def check(config: DictConfig) -> None:
         raise ConfigError(str(error).splitlines()[0]) from error
     if config.monitor not in _MONITORS:
         raise ConfigError(f"monitor={config.monitor} is unknown; use {', '.join(_MONITORS)}.")
-    if config.data.on_bad_image not in ("error", "skip"):
+    if config.init_from is not None and not Path(config.init_from).exists():
         raise ConfigError(
-            f"data.on_bad_image={config.data.on_bad_image} is unknown; use error or skip."
+            f"init_from={config.init_from} does not exist; name a finished run's folder or one of "
+            "its checkpoints."
         )
     for key in _POSITIVE:
         value = OmegaConf.select(config, key)
@@ -67,6 +75,8 @@ def check(config: DictConfig) -> None:
         value = OmegaConf.select(config, key)
         if value is not None and value < 1:
             raise ConfigError(f"{key} must be at least 1, found {value}.")
+    _check_objective(config.objective)
+    _check_search(config.search)
     for key in _SHARES:
         value = OmegaConf.select(config, key)
         if value is not None and not 0 <= value < 1:
@@ -106,3 +116,32 @@ def check(config: DictConfig) -> None:
 def has_own_conditioning(config: DictConfig) -> bool:
     """Whether the decoder needs none of the `conditioning` group."""
     return "cell" not in config.decoder
+
+
+def _check_objective(objective: DictConfig) -> None:
+    first, last = objective.get("first_share"), objective.get("last_share")
+    if first is not None and not 0 <= last <= first <= 1:
+        raise ConfigError(
+            "objective.first_share and last_share must be in [0, 1] and fall, "
+            f"found {first} and {last}."
+        )
+    if objective.get("decay") == "exponential" and not last:
+        raise ConfigError("objective.last_share must be positive where the decay is exponential.")
+    if objective.get("baseline") == "samples" and objective.num_samples < 2:
+        raise ConfigError(
+            "objective.num_samples must be at least 2 for objective.baseline=samples, "
+            f"found {objective.num_samples}."
+        )
+
+
+def _check_search(search: DictConfig) -> None:
+    if search.get("min_length", 0) > search.max_length:
+        raise ConfigError(
+            f"search.min_length must be at most search.max_length={search.max_length}, "
+            f"found {search.min_length}."
+        )
+    if search.get("num_groups") and search.beam_size % search.num_groups:
+        raise ConfigError(
+            f"search.num_groups must divide search.beam_size={search.beam_size}, "
+            f"found {search.num_groups}."
+        )

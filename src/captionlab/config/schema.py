@@ -196,6 +196,25 @@ class CrossEntropy:
 
 
 @dataclass
+class ScheduledSampling:
+    _target_: str = "captionlab.objectives.ScheduledSampling"
+    name: str = MISSING
+    decay: str = MISSING
+    first_share: float = MISSING
+    last_share: float = MISSING
+
+
+@dataclass
+class SelfCritical:
+    _target_: str = "captionlab.objectives.SelfCritical"
+    name: str = MISSING
+    max_length: int = MISSING
+    baseline: str = MISSING
+    num_samples: int = MISSING
+    bleu_weight: float = MISSING
+
+
+@dataclass
 class Greedy:
     _target_: str = "captionlab.search.GreedySearch"
     name: str = MISSING
@@ -207,6 +226,16 @@ class Beam(Greedy):
     _target_: str = "captionlab.search.BeamSearch"
     beam_size: int = MISSING
     length_penalty: float = MISSING
+    min_length: int = MISSING
+    block_ngrams: int | None = None
+    forbidden_endings: list[str] = MISSING
+
+
+@dataclass
+class DiverseBeam(Beam):
+    _target_: str = "captionlab.search.DiverseBeamSearch"
+    num_groups: int = MISSING
+    diversity_strength: float = MISSING
 
 
 @dataclass
@@ -259,6 +288,7 @@ class Config:
     callbacks: dict[str, Any] = field(default_factory=dict)
     name: str = MISSING
     seed: int = MISSING
+    init_from: str | None = None
     monitor: str = MISSING
     runs_dir: str = MISSING
     cache_dir: str = MISSING
@@ -278,8 +308,17 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "par_inject": ParInject,
         "merge": Merge,
     },
-    "objective": {"cross_entropy": CrossEntropy},
-    "search": {"greedy": Greedy, "beam": Beam, "sample": Sample},
+    "objective": {
+        "cross_entropy": CrossEntropy,
+        "scheduled_sampling": ScheduledSampling,
+        "self_critical": SelfCritical,
+    },
+    "search": {
+        "greedy": Greedy,
+        "beam": Beam,
+        "diverse_beam": DiverseBeam,
+        "sample": Sample,
+    },
     "optimizer": {"adamw": AdamW},
     "schedule": {"none": ConstantSchedule, "cosine": CosineSchedule},
 }

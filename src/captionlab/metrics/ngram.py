@@ -52,7 +52,9 @@ class NGramScorer:
         words = _Words.of([c for each in references.values() for c in each], self._word_ids)
         self._lengths = words.lengths
         self._num_references = np.array([len(each) for each in references.values()])
+        self._first = np.cumsum(self._num_references) - self._num_references  # of an image
         self._image = np.repeat(np.arange(len(references)), self._num_references)  # of a reference
+        self._index = {image: i for i, image in enumerate(self.image_ids)}
         self._orders: list[_Order] = []
         gram: _Ints | None = None
         for k in range(_ORDERS):
@@ -83,8 +85,9 @@ class NGramScorer:
         statistics: list[list[float]] = []
         words = _Words.of(ordered, dict(self._word_ids))
         counted = self._match(words) if "bleu" in metrics or "cider_d" in metrics else []
+        pairs = self._pair(np.arange(len(ordered)))
         if "bleu" in metrics:
-            statistics = self._bleu_statistics(counted, words.lengths)
+            statistics = self._bleu_statistics(counted, words.lengths, pairs)
             whole = bleu([sum(column) for column in zip(*statistics, strict=True)])
             images = [bleu(row) for row in statistics]
             for k in range(_ORDERS):
@@ -97,9 +100,40 @@ class NGramScorer:
             ]
             corpus["rouge_l"], per_image["rouge_l"] = float(np.mean(np.array(values))), values
         if "cider_d" in metrics:
-            values = self._cider_d(counted, words.lengths)
+            values = self._cider_d(counted, words.lengths, pairs)
             corpus["cider_d"], per_image["cider_d"] = float(np.mean(np.array(values))), values
         return corpus, per_image, statistics
+
+    def rate(
+        self, images: Sequence[str], captions: Sequence[str]
+    ) -> tuple[list[float], list[list[float]]]:
+        """CIDEr-D and BLEU's statistics of tokenised captions, each against its own image.
+
+        An image may come any number of times, or not at all; document frequencies are those of
+        all references.
+
+        Args:
+            images: an id of the references for each caption.
+            captions: as many.
+
+        Returns:
+            CIDEr-D of each caption; and what `bleu` takes, one row for each.
+        """
+        words = _Words.of(captions, dict(self._word_ids))
+        pairs = self._pair(np.array([self._index[image] for image in images]))
+        counted = self._match(words)
+        return (
+            self._cider_d(counted, words.lengths, pairs),
+            self._bleu_statistics(counted, words.lengths, pairs),
+        )
+
+    def _pair(self, image: _Ints) -> _Pairs:
+        """Every caption with every reference of its image, given each caption's image."""
+        sizes = self._num_references[image]
+        begins = np.cumsum(sizes) - sizes
+        caption = np.repeat(np.arange(len(image)), sizes)
+        reference = np.arange(len(caption)) + (self._first[image] - begins)[caption]
+        return _Pairs(image, begins, caption, reference)
 
     def self_cider(self, captions: Sequence[str]) -> float:
         """How much tokenised captions of one image differ: 0 if they are equal, at most 1.
@@ -151,42 +185,57 @@ class NGramScorer:
             found.append(_Matched(*counted, number[counted.first]))
         return found
 
-    def _bleu_statistics(self, counted: list[_Matched], lengths: _Ints) -> list[list[float]]:
+    def _bleu_statistics(
+        self, counted: list[_Matched], lengths: _Ints, pairs: _Pairs
+    ) -> list[list[float]]:
         columns = []
         for found, order in zip(counted, self._orders, strict=True):
-            rows, at = order.locate(found.caption, found.number)
+            rows, at = order.locate(pairs.image[found.caption], found.number)
             matches = np.minimum(found.times[rows], order.most[at])
             columns.append(np.bincount(found.caption[rows], matches, len(lengths)).astype(int))
         columns += [np.maximum(0, lengths - k) for k in range(_ORDERS)]
         # The closest length, the shorter of two as close.
-        far = 1 + int(max(self._lengths.max(), lengths.max()))
-        distance = np.abs(self._lengths - lengths[self._image])
-        begins = np.concatenate([[0], np.cumsum(self._num_references)[:-1]])
-        closest = np.minimum.reduceat(distance * far + self._lengths, begins) % far
+        theirs = self._lengths[pairs.reference]
+        far = 1 + int(max(theirs.max(), lengths.max()))
+        distance = np.abs(theirs - lengths[pairs.caption])
+        closest = np.minimum.reduceat(distance * far + theirs, pairs.begins) % far
         rows_by_image: list[list[float]] = np.stack([*columns, lengths, closest], 1).tolist()
         return rows_by_image
 
-    def _cider_d(self, counted: list[_Matched], lengths: _Ints) -> list[float]:
+    def _cider_d(self, counted: list[_Matched], lengths: _Ints, pairs: _Pairs) -> list[float]:
         # The length that CIDEr-D compares is the number of bigrams.
-        delta = np.maximum(0, lengths - 1)[self._image] - np.maximum(0, self._lengths - 1)
+        theirs = self._lengths[pairs.reference]
+        delta = np.maximum(0, lengths - 1)[pairs.caption] - np.maximum(0, theirs - 1)
         differences, place = np.unique(delta, return_inverse=True)
         penalties = [math.e ** (-(float(d) ** 2) / (2 * _SIGMA**2)) for d in differences.tolist()]
         penalty = np.array(penalties)[place]
         total = np.zeros(len(lengths))
+        to_pair = pairs.begins - self._first[pairs.image]
         for found, order in zip(counted, self._orders, strict=True):
             value = order.weigh(found)
-            norm = np.sqrt(np.bincount(found.caption, value * value, len(lengths)))[self._image]
-            rows, at = order.locate(found.caption, found.number)
+            norm = np.sqrt(np.bincount(found.caption, value * value, len(lengths)))[pairs.caption]
+            rows, at = order.locate(pairs.image[found.caption], found.number)
             rows, at = order.expand(rows, at)
-            theirs = order.value[at]
-            products = np.minimum(value[rows], theirs) * theirs
-            similarity = np.bincount(order.reference[at], products, len(self._image))
+            known = order.value[at]
+            products = np.minimum(value[rows], known) * known
+            pair = order.reference[at] + to_pair[found.caption[rows]]
+            similarity = np.bincount(pair, products, len(pairs.caption))
             similarity = similarity.astype(np.float64)  # without products it counts
-            norms = norm * order.norm
+            norms = norm * order.norm[pairs.reference]
             np.divide(similarity, norms, out=similarity, where=norms != 0)
-            total = total + np.bincount(self._image, similarity * penalty, len(lengths))
-        values: list[float] = (total / _ORDERS / self._num_references * 10.0).tolist()
+            total = total + np.bincount(pairs.caption, similarity * penalty, len(lengths))
+        sizes = self._num_references[pairs.image]
+        values: list[float] = (total / _ORDERS / sizes * 10.0).tolist()
         return values
+
+
+class _Pairs(NamedTuple):
+    """Captions with the references of their images, caption by caption."""
+
+    image: _Ints  # of a caption
+    begins: _Ints  # a caption's first pair
+    caption: _Ints  # of a pair
+    reference: _Ints
 
 
 class _Words(NamedTuple):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional
 
 from captionlab.decoders import Decoder
-from captionlab.objectives.protocol import Objective
+from captionlab.objectives.protocol import Objective, cross_entropy
 from captionlab.types import CaptionBatch
 
 
@@ -21,9 +20,7 @@ class CrossEntropy(Objective):
     def __init__(self, label_smoothing: float) -> None:
         self.label_smoothing = label_smoothing
 
-    def __call__(self, decoder: Decoder, batch: CaptionBatch) -> tuple[Tensor, dict[str, float]]:
-        logits, targets = decoder(batch.features, batch.tokens)
-        loss = functional.cross_entropy(
-            logits.float(), targets, label_smoothing=self.label_smoothing
-        )
-        return loss, {}
+    def __call__(
+        self, decoder: Decoder, batch: CaptionBatch, progress: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        return cross_entropy(decoder, batch, self.label_smoothing), {}

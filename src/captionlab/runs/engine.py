@@ -22,6 +22,7 @@ from captionlab.data import CaptionDataModule
 from captionlab.runs.folder import RunFolder, is_leader
 from captionlab.runs.identity import identity, plain_config
 from captionlab.runs.scoring import score_captions
+from captionlab.runs.trained import load_decoder
 from captionlab.training.callbacks import EpochReport, checkpoint_callbacks
 from captionlab.training.loggers import MetricsCSV
 from captionlab.training.wandb_logger import finish_wandb
@@ -94,6 +95,8 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
         config, datamodule, {"config": plain_config(config), "features": _features(datamodule)}
     )
     last = _read_checkpoint(folder.last_checkpoint)
+    if last is None and config.init_from is not None:
+        load_decoder(module.decoder, Path(config.init_from), datamodule)
     if last is None or not last["captionlab"]["finished"]:
         if last is not None:
             log.info("resuming after epoch %d of %s", last["epoch"] + 1, folder.path)

@@ -20,7 +20,7 @@ from captionlab.metrics.words import word_table
 from captionlab.reports.evaluation import EvaluatedCaptions
 from captionlab.runs.folder import RunFolder
 from captionlab.runs.scoring import ScoredCaptions, Truth, score_captions
-from captionlab.runs.trained import TrainedModel, override
+from captionlab.runs.trained import TrainedEnsemble, TrainedModel, checkpoint_of, override
 from captionlab.text import PTBTokenizer
 
 
@@ -66,7 +66,7 @@ def evaluate(target: Path, request: Request) -> EvaluatedCaptions:
     if not target.exists():
         raise RunError(f"{target} does not exist; give a run folder, a checkpoint or a file.")
     if target.suffix == ".ckpt":
-        return _evaluate_model(target.stem, target, request)
+        return _evaluate_model(target.stem, TrainedModel(target, request.overrides), request)
     if request.data is None:
         raise ConfigError(f"{target} is scored against a data set: name its folder, --data ROOT.")
     if request.pool_size or request.overrides:
@@ -77,17 +77,22 @@ def evaluate(target: Path, request: Request) -> EvaluatedCaptions:
     return _score(target.stem, corpus, written, request)
 
 
+def evaluate_ensemble(folders: Sequence[Path], request: Request) -> EvaluatedCaptions:
+    """Score the captions that finished runs write together.
+
+    Raises:
+        CaptionLabError: if a folder is no finished run, or the runs differ in data or vocabulary.
+    """
+    name = "-".join(["ensemble", *(folder.name.rsplit("-", 1)[-1] for folder in folders)])
+    return _evaluate_model(name, TrainedEnsemble(folders, request.overrides), request)
+
+
 def _evaluate_run(folder: Path, request: Request) -> EvaluatedCaptions:
-    run = RunFolder(folder)
-    if run.state != "complete":
-        raise RunError(
-            f"{folder} is no finished run (its state: {run.state}); finish it by the command that "
-            "began it, or name one of its checkpoints."
-        )
+    checkpoint, run = checkpoint_of(folder), RunFolder(folder)
     config = yaml.safe_load(run.config_path.read_text(encoding="utf-8"))
     needs_model = request.num_samples or request.pool_size or request.overrides
     if request.split != "test" or request.data is not None or needs_model:
-        return _evaluate_model(folder.name, run.best_checkpoint, request)
+        return _evaluate_model(folder.name, TrainedModel(checkpoint, request.overrides), request)
     datamodule = build.build_reader(override(config, ()))
     corpus = datamodule.read_usable()
     known = list(corpus.references("test"))
@@ -95,8 +100,7 @@ def _evaluate_run(folder: Path, request: Request) -> EvaluatedCaptions:
     return _score(folder.name, corpus, captions, request, datamodule.truth)
 
 
-def _evaluate_model(name: str, checkpoint: Path, request: Request) -> EvaluatedCaptions:
-    model = TrainedModel(checkpoint, request.overrides)
+def _evaluate_model(name: str, model: TrainedModel, request: Request) -> EvaluatedCaptions:
     root = request.data
     corpus = model.datamodule.read_usable() if root is None else read_flickr8k(root, root.name)
     hypotheses = model.write(corpus, request.split)

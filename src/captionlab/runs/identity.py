@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -44,7 +45,16 @@ def identity(config: DictConfig) -> dict[str, Any]:
         for parent in parents:
             node = node.get(parent) or {}
         node.pop(last, None)
+    plain["init_from"] = _source(plain["init_from"])
     return plain
+
+
+def _source(path: str | None) -> str | None:
+    """A run folder by its name, which is the run's id, and a checkpoint by its content."""
+    if path is None or not Path(path).is_file():
+        return path and Path(path).resolve().name
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def run_id(config: DictConfig) -> str:

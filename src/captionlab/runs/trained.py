@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -15,10 +16,17 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from captionlab.config import build
-from captionlab.data import CaptionCorpus, FeatureStore
+from captionlab.data import CaptionCorpus, CaptionDataModule, FeatureStore
 from captionlab.data.corpus import Split
+from captionlab.decoders import Decoder
 from captionlab.errors import ConfigError, RunError
-from captionlab.search import SampleSearch, caption_log_probabilities
+from captionlab.runs.folder import RunFolder
+from captionlab.search import (
+    EnsembleDecoder,
+    EnsembleFeatures,
+    SampleSearch,
+    caption_log_probabilities,
+)
 from captionlab.text import Vocabulary
 from captionlab.training.precision import autocast_dtype
 from captionlab.types import Hypothesis, ImageFeatures
@@ -42,14 +50,8 @@ class TrainedModel:
     """
 
     def __init__(self, checkpoint: Path, overrides: Sequence[str] = ()) -> None:
-        try:
-            saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            told = saved["captionlab"]
-        except Exception as error:  # torch raises many kinds for a file that is not its own
-            raise RunError(
-                f"{checkpoint} is no checkpoint of captionlab ({type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else 'no reason'})."
-            ) from error
+        saved = _read(checkpoint)
+        told = saved["captionlab"]
         self.config = override(told["config"], overrides)
         self.vocabulary = Vocabulary(told["vocabulary"])
         self._corpus: str = told["features"]["corpus"]
@@ -57,12 +59,10 @@ class TrainedModel:
         self.datamodule = build.build_data(self.config, self.machine)
         assert self.datamodule.encoder is not None
         self.encoder = self.datamodule.encoder
-        self.decoder = build.build_decoder(
+        self.decoder: Decoder = build.build_decoder(
             self.config, self.encoder.feature_shape, len(self.vocabulary)
         )
-        prefix = "decoder."
-        state = {key.removeprefix(prefix): value for key, value in saved["state_dict"].items()}
-        self.decoder.load_state_dict(state)
+        self.decoder.load_state_dict(_decoder_state(saved))
         self.decoder.to(self.machine.device).eval()
 
     def features(self, corpus: CaptionCorpus) -> FeatureStore:
@@ -81,7 +81,7 @@ class TrainedModel:
 
     def write(self, corpus: CaptionCorpus, split: Split) -> dict[str, Hypothesis]:
         """A caption for each image of a split, by the run's search."""
-        search = build.build_search(self.config)
+        search = build.build_search(self.config, self.vocabulary)
         found: dict[str, Hypothesis] = {}
         with self._autocast():
             for images, features in self._batches("writing captions", corpus, split):
@@ -149,13 +149,18 @@ class TrainedModel:
         split: Split,
         images: Sequence[str] | None = None,
     ) -> Iterator[tuple[list[str], ImageFeatures]]:
-        store = self.features(corpus)
+        read = self._reader(corpus)
         ids = [image.image_id for image in corpus.splits[split]] if images is None else images
         size = self.config.data.eval_batch_size if images is None else 10
         quiet = not sys.stderr.isatty()
         for begin in tqdm(range(0, len(ids), size), desc=doing, disable=quiet, leave=False):
             chosen = list(ids[begin : begin + size])
-            yield chosen, store.read(chosen).to(self.machine.device, dtype=torch.float32)
+            yield chosen, read(chosen)
+
+    def _reader(self, corpus: CaptionCorpus) -> Callable[[Sequence[str]], ImageFeatures]:
+        """What gives the decoder's features of images by id."""
+        store = self.features(corpus)
+        return lambda images: store.read(images).to(self.machine.device, dtype=torch.float32)
 
     def _encode(self, corpus: CaptionCorpus, split: Split) -> dict[str, list[list[int]]]:
         tokenizer = self.datamodule.tokenizer
@@ -163,6 +168,113 @@ class TrainedModel:
             image.image_id: [self.vocabulary.encode(tokenizer(text)) for text in image.captions]
             for image in corpus.splits[split]
         }
+
+
+class TrainedEnsemble(TrainedModel):
+    """Several finished runs as one model: the mean of their probabilities, each its own features.
+
+    Args:
+        folders: of finished runs on the same data with the same vocabulary. Search and batch size
+            are the first one's.
+        overrides: `key=value` of every run's configuration.
+
+    Raises:
+        RunError: if a folder is no finished run.
+        ConfigError: if the runs differ in data or vocabulary.
+    """
+
+    def __init__(self, folders: Sequence[Path], overrides: Sequence[str] = ()) -> None:
+        self._members = [TrainedModel(checkpoint_of(folder), overrides) for folder in folders]
+        first = self._members[0]
+        for folder, member in zip(folders, self._members, strict=True):
+            for what, differs in (
+                ("data", member._corpus != first._corpus),
+                ("vocabulary", member.vocabulary.to_list() != first.vocabulary.to_list()),
+            ):
+                if differs:
+                    raise ConfigError(
+                        f"--ensemble: {folder} has another {what} than {folders[0]} "
+                        f"({len(member.vocabulary)} and {len(first.vocabulary)} words); only runs "
+                        "on the same data with the same vocabulary can write together."
+                    )
+        self.config, self.machine = first.config, first.machine
+        self.vocabulary, self.datamodule = first.vocabulary, first.datamodule
+        self.decoder = EnsembleDecoder([member.decoder for member in self._members])
+        self.decoder.eval()
+
+    def _reader(self, corpus: CaptionCorpus) -> Callable[[Sequence[str]], ImageFeatures]:
+        readers = [member._reader(corpus) for member in self._members]
+        return lambda images: EnsembleFeatures.of([read(images) for read in readers])
+
+
+def load_decoder(decoder: Decoder, source: Path, datamodule: CaptionDataModule) -> None:
+    """Give a decoder the weights of a finished run, or of a checkpoint, to go on from.
+
+    Args:
+        decoder: made for `datamodule`.
+        source: folder of the run, or a checkpoint.
+        datamodule: set up.
+
+    Raises:
+        RunError: if `source` is no finished run and no checkpoint.
+        ConfigError: if it has another vocabulary, another encoder or other sizes.
+    """
+    saved = _read(checkpoint_of(source) if source.is_dir() else source)
+    told = saved["captionlab"]
+    if told["vocabulary"] != datamodule.vocabulary.to_list():
+        raise ConfigError(
+            f"init_from={source} has another vocabulary ({len(told['vocabulary'])} words, this run "
+            f"has {len(datamodule.vocabulary)}); use its data, tokenizer and min_count."
+        )
+    encoder = datamodule.features.manifest["encoder"]
+    if told["features"]["encoder"] != encoder:
+        raise ConfigError(
+            f"init_from={source} has another encoder ({told['features']['encoder']}, this run has "
+            f"{encoder}); use its encoder options."
+        )
+    theirs, ours = _decoder_state(saved), decoder.state_dict()
+    for name in (*ours, *theirs):
+        there, here = (
+            list(each[name].shape) if name in each else "absent" for each in (theirs, ours)
+        )
+        if there != here:
+            raise ConfigError(
+                f"init_from={source} has other sizes: {name} is {there} there and {here} in this "
+                "run; use its decoder and conditioning options."
+            )
+    decoder.load_state_dict(theirs)
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    try:
+        saved: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        _ = saved["captionlab"]["features"]
+    except Exception as error:  # torch raises many kinds for a file that is not its own
+        raise RunError(
+            f"{checkpoint} is no checkpoint of captionlab ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no reason'})."
+        ) from error
+    return saved
+
+
+def _decoder_state(saved: dict[str, Any]) -> dict[str, Tensor]:
+    prefix = "decoder."
+    return {key.removeprefix(prefix): value for key, value in saved["state_dict"].items()}
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """The best checkpoint of a finished run.
+
+    Raises:
+        RunError: if there is none.
+    """
+    run = RunFolder(folder)
+    if run.state != "complete":
+        raise RunError(
+            f"{folder} is no finished run (its state: {run.state}); finish it by the command that "
+            "began it, or name one of its checkpoints."
+        )
+    return run.best_checkpoint
 
 
 def override(config: dict[str, object], overrides: Sequence[str]) -> DictConfig:

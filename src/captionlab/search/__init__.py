@@ -1,9 +1,19 @@
 """Searches for the best caption, which know a decoder only by its steps."""
 
-from captionlab.search.beam import BeamSearch
+from captionlab.search.beam import BeamSearch, DiverseBeamSearch
+from captionlab.search.ensemble import EnsembleDecoder, EnsembleFeatures
 from captionlab.search.greedy import GreedySearch
 from captionlab.search.likelihood import caption_log_probabilities
 from captionlab.search.protocol import Search
 from captionlab.search.sampling import SampleSearch
 
-__all__ = ["BeamSearch", "GreedySearch", "SampleSearch", "Search", "caption_log_probabilities"]
+__all__ = [
+    "BeamSearch",
+    "DiverseBeamSearch",
+    "EnsembleDecoder",
+    "EnsembleFeatures",
+    "GreedySearch",
+    "SampleSearch",
+    "Search",
+    "caption_log_probabilities",
+]

@@ -1,13 +1,18 @@
-"""Beam search, batched over images and beams."""
+"""Beam search, batched over images, groups and beams."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from captionlab.decoders import Decoder
-from captionlab.search.protocol import Search, forbid_special
-from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
+from captionlab.search.protocol import Search
+from captionlab.search.rules import CaptionRules
+from captionlab.types import END_ID, PAD_ID, START_ID, Hypothesis, ImageFeatures
 
 
 class BeamSearch(Search):
@@ -22,123 +27,235 @@ class BeamSearch(Search):
         beam_size: K.
         length_penalty: 0 ranks by probability alone and favours short captions, 1 by the mean
             per token.
+        min_length: fewest words of a finished caption.
+        block_ngrams: no n-gram of so many words comes twice in a caption; None for no limit.
+        forbidden_endings: word ids that no finished caption ends with.
 
     Raises:
-        ValueError: if a size is not positive or the penalty negative.
+        ValueError: if a size is out of its range or the penalty negative.
 
     Source:
-        Wu et al. 2016 (GNMT), sec. 7, with the plain power of the length.
+        Wu et al. 2016 (GNMT), sec. 7, with the plain power of the length; Paulus et al. 2018,
+        sec. 2.5 (n-gram blocking).
     """
 
-    def __init__(self, max_length: int, beam_size: int, length_penalty: float) -> None:
+    num_groups = 1
+    diversity_strength = 0.0
+
+    def __init__(
+        self,
+        max_length: int,
+        beam_size: int,
+        length_penalty: float,
+        min_length: int = 0,
+        block_ngrams: int | None = None,
+        forbidden_endings: Sequence[int] = (),
+    ) -> None:
         super().__init__(max_length)
         if beam_size < 1 or length_penalty < 0:
             raise ValueError(
                 "beam_size must be at least 1 and length_penalty at least 0, "
                 f"found {beam_size} and {length_penalty}."
             )
+        if min_length > max_length:
+            raise ValueError(
+                f"min_length must be at most max_length, found {min_length} and {max_length}."
+            )
         self.beam_size = beam_size
         self.length_penalty = length_penalty
+        self.rules = CaptionRules(min_length, block_ngrams, forbidden_endings)
+
+    def __call__(self, decoder: Decoder, features: ImageFeatures) -> list[Hypothesis]:
+        return [found[0] for found in self._find(decoder, features, 1)]
+
+    def n_best(self, decoder: Decoder, features: ImageFeatures) -> list[list[Hypothesis]]:
+        """The best finished captions of each of B images, best first, no two alike.
+
+        Up to `beam_size` of them; where none was finished, the likeliest beginning alone.
+        """
+        size = self.beam_size
+        return [found[:size] for found in self._find(decoder, features, size // self.num_groups)]
 
     @torch.inference_mode()
-    def __call__(self, decoder: Decoder, features: ImageFeatures) -> list[Hypothesis]:
-        num_images, K = len(features), self.beam_size
+    def _find(
+        self, decoder: Decoder, features: ImageFeatures, num_kept: int
+    ) -> list[list[Hypothesis]]:
+        """The `num_kept` best captions of each group of each image."""
+        num_images, G = len(features), self.num_groups
+        K = self.beam_size // G  # of a group
         device = features.pooled.device
         alive = torch.arange(num_images, device=device)  # images still searched
-        rows = alive.repeat_interleave(K)
-        state = decoder.select(decoder.start(features), rows)
-        token = torch.full((num_images * K,), START_ID, device=device)
-        total = torch.full((num_images, K), -torch.inf, device=device)  # log p of each beginning
-        total[:, 0] = 0.0  # all beams begin alike: one speaks for them
-        best = _Best(num_images, device)
-        words, parents = [], []  # each step's (B, K), to walk back
+        state = decoder.select(decoder.start(features), alive.repeat_interleave(G * K))
+        token = torch.full((num_images * G * K,), START_ID, device=device)
+        total = torch.full((num_images, G, K), -torch.inf, device=device)  # log p of beginnings
+        total[..., 0] = 0.0  # all beams begin alike: one speaks for them
+        written = token.new_zeros(num_images, G, K, 0)
+        best = _Best((num_images, G, num_kept), self.max_length, self.length_penalty, device)
         longest = (self.max_length + 1) ** self.length_penalty
+        group = torch.arange(G, device=device).unsqueeze(-1)
 
         for t in range(self.max_length + 1):
             log_probs, state = decoder.step(token, state)
-            vocabulary_size = log_probs.shape[1]
-            reached = total.unsqueeze(-1) + forbid_special(log_probs).view(len(alive), K, -1)
-            width = min(2 * K, K * vocabulary_size)
-            top, index = reached.flatten(1).topk(width)  # (B, 2K), K of them may end
-            word, parent = index % vocabulary_size, index // vocabulary_size
-
-            ends = word == END_ID
-            ending = top[:, :K].masked_fill(~ends[:, :K], -torch.inf)
-            log_prob, rank = ending.max(-1)  # equal lengths: the likeliest is the best
-            source = parent.gather(1, rank.unsqueeze(-1)).squeeze(-1)
-            best.offer(alive, log_prob, log_prob / (t + 1) ** self.length_penalty, t, source)
-            if t == self.max_length:
-                break
-
-            going = top.masked_fill(ends, -torch.inf)
-            total, order = going.topk(K)
-            word, parent = word.gather(1, order), parent.gather(1, order)
-            words.append(_scatter(word, alive, num_images))
-            parents.append(_scatter(parent, alive, num_images))
+            self.rules.bar(log_probs, written.flatten(0, 2))
+            following = self._follow(total.unsqueeze(-1) + log_probs.view(len(alive), G, K, -1))
+            best.offer(alive, following.ended, _take(written, following.ended_parent))
 
             # log p only falls, and a long caption divides it by most.
-            hopeful = best.score[alive] < total[:, 0] / longest
-            keep = hopeful.nonzero().squeeze(-1)
+            hopeful = best.score[alive, :, -1] < following.total.amax(-1) / longest
+            stays = hopeful.any(-1) & (t < self.max_length)
+            best.offer_unfinished(alive[~stays], total[~stays], written[~stays])
+            keep = stays.nonzero().squeeze(-1)
             if len(keep) == 0:
                 break
             images = None if len(keep) == len(alive) else keep
-            rows = (keep.unsqueeze(-1) * K + parent[keep]).flatten()
-            state = decoder.select(state, rows, images)
-            token, total, alive = word[keep].flatten(), total[keep], alive[keep]
+            word, parent = following.word[keep], following.parent[keep]
+            rows = (keep.view(-1, 1, 1) * G + group) * K + parent
+            state = decoder.select(state, rows.flatten(), images)
+            written = torch.cat([_take(written[keep], parent), word.unsqueeze(-1)], -1)
+            token, total, alive = word.flatten(), following.total[keep], alive[keep]
+        return best.hypotheses()
 
-        best.take_unfinished(alive, total, self.max_length, self.length_penalty)
-        return best.walk_back(words, parents)
+    def _follow(self, reached: Tensor) -> _Following:
+        """Choose what follows, group by group, from log p of every next beginning (A, G, K, V)."""
+        _, G, K, vocabulary_size = reached.shape
+        width = min(2 * K, K * vocabulary_size)
+        used: Tensor | None = None  # how often earlier groups chose a word, (A, V)
+        found = []
+        for g in range(G):
+            mine = reached[:, g]
+            ranked = mine if used is None else mine - self.diversity_strength * used.unsqueeze(1)
+            rank, index = ranked.flatten(1).topk(width)  # (A, 2K), K of them may end
+            log_prob = mine.flatten(1).gather(1, index)
+            word, parent = index % vocabulary_size, index // vocabulary_size
+            ends = word == END_ID
+            ended = log_prob[:, :K].masked_fill(~ends[:, :K], -torch.inf)
+            order = rank.masked_fill(ends, -torch.inf).topk(K).indices
+            total = log_prob.masked_fill(ends, -torch.inf).gather(1, order)
+            chosen = word.gather(1, order)
+            found.append(_Following(ended, parent[:, :K], chosen, parent.gather(1, order), total))
+            if g + 1 < G:
+                used = torch.zeros_like(mine[:, 0]) if used is None else used
+                used = used.scatter_add(1, chosen, (total > -torch.inf).to(used.dtype))
+        return _Following(*(torch.stack(parts, 1) for parts in zip(*found, strict=True)))
+
+
+class DiverseBeamSearch(BeamSearch):
+    """Beam search in groups, each of which keeps away from the words of those before it.
+
+    At each step a group ranks the beginnings by log p less `diversity_strength` times how often
+    the groups before it chose the same word at that step (Hamming diversity); the end token is
+    free. Captions are ranked by their own log p, as in `BeamSearch`, which one group is.
+
+    Args:
+        num_groups: G, of `beam_size` / G beams each.
+        diversity_strength: nats per use of a word.
+        others: as of `BeamSearch`.
+
+    Raises:
+        ValueError: if the beams cannot be shared out evenly, or the strength is negative.
+
+    Source:
+        Vijayakumar et al. 2018, sec. 3 and algorithm 1.
+    """
+
+    def __init__(
+        self,
+        max_length: int,
+        beam_size: int,
+        length_penalty: float,
+        num_groups: int,
+        diversity_strength: float,
+        min_length: int = 0,
+        block_ngrams: int | None = None,
+        forbidden_endings: Sequence[int] = (),
+    ) -> None:
+        super().__init__(
+            max_length, beam_size, length_penalty, min_length, block_ngrams, forbidden_endings
+        )
+        if num_groups < 1 or beam_size % num_groups or diversity_strength < 0:
+            raise ValueError(
+                "num_groups must divide beam_size and diversity_strength be at least 0, "
+                f"found {num_groups} of {beam_size} beams and {diversity_strength}."
+            )
+        self.num_groups = num_groups
+        self.diversity_strength = diversity_strength
+
+
+class _Following(NamedTuple):
+    """What comes after the beginnings of A images, each (A, G, K)."""
+
+    ended: Tensor  # log p of captions that end here, minus infinity where none does
+    ended_parent: Tensor
+    word: Tensor
+    parent: Tensor
+    total: Tensor
 
 
 class _Best:
-    """The best caption of each image so far, as a place to walk back from."""
+    """The best captions of each group of each image so far, best first.
 
-    def __init__(self, num_images: int, device: torch.device) -> None:
-        self.score = torch.full((num_images,), -torch.inf, device=device)
-        self.log_prob = torch.full((num_images,), -torch.inf, device=device)
-        self.length = torch.zeros(num_images, dtype=torch.int64, device=device)
-        self.beam = torch.zeros(num_images, dtype=torch.int64, device=device)
-        self.finished = torch.zeros(num_images, dtype=torch.bool, device=device)
+    Args:
+        shape: images, groups, captions to keep.
+        max_length: longest caption.
+        length_penalty: power of the length.
+        device: of the search.
+    """
 
-    def offer(
-        self, images: Tensor, log_prob: Tensor, score: Tensor, length: int, beam: Tensor
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        max_length: int,
+        length_penalty: float,
+        device: torch.device,
     ) -> None:
-        better = score > self.score[images]
-        at = images[better]
-        self.score[at], self.log_prob[at] = score[better], log_prob[better]
-        self.length[at], self.beam[at], self.finished[at] = length, beam[better], True
+        self.score = torch.full(shape, -torch.inf, device=device)
+        self.log_prob = self.score.clone()
+        self.words = torch.full((*shape, max_length), PAD_ID, device=device)
+        self.finished = torch.zeros(shape[0], dtype=torch.bool, device=device)
+        self.length_penalty = length_penalty
 
-    def take_unfinished(
-        self, images: Tensor, total: Tensor, max_length: int, length_penalty: float
-    ) -> None:
-        """Where nothing was finished, the likeliest beginning, which comes first."""
-        at = images[~self.finished[images]]
-        log_prob = total[~self.finished[images], 0]
-        self.log_prob[at], self.score[at] = log_prob, log_prob / max_length**length_penalty
-        self.length[at], self.beam[at] = max_length, 0
+    def offer(self, images: Tensor, log_prob: Tensor, words: Tensor) -> None:
+        """Captions that end here: log p (A, G, K), words (A, G, K, t)."""
+        self.finished[images] |= (log_prob > -torch.inf).flatten(1).any(-1)
+        self._insert(images, log_prob, words, words.shape[-1] + 1)
 
-    def walk_back(self, words: list[Tensor], parents: list[Tensor]) -> list[Hypothesis]:
-        captions: list[list[int]] = [[] for _ in self.score]
-        lengths, beams = self.length.tolist(), self.beam.tolist()
-        for t in reversed(range(len(words))):
-            word, parent = words[t].tolist(), parents[t].tolist()
-            for i, caption in enumerate(captions):
-                if t < lengths[i]:
-                    caption.append(word[i][beams[i]])
-                    beams[i] = parent[i][beams[i]]
-        return [
-            Hypothesis(tuple(reversed(caption)), log_prob, score, finished)
-            for caption, log_prob, score, finished in zip(
-                captions,
-                self.log_prob.tolist(),
-                self.score.tolist(),
-                self.finished.tolist(),
-                strict=True,
-            )
-        ]
+    def offer_unfinished(self, images: Tensor, total: Tensor, words: Tensor) -> None:
+        """Beginnings that go no further, which count where nothing was finished."""
+        at = ~self.finished[images]
+        self._insert(images[at], total[at], words[at], max(1, words.shape[-1]))
+
+    def _insert(self, images: Tensor, log_prob: Tensor, words: Tensor, length: int) -> None:
+        num_kept, max_length = self.words.shape[2:]
+        scores = torch.cat([self.score[images], log_prob / length**self.length_penalty], -1)
+        scores, order = scores.sort(dim=-1, descending=True, stable=True)
+        order = order[..., :num_kept]
+        log_probs = torch.cat([self.log_prob[images], log_prob], -1)
+        padded = functional.pad(words, (0, max_length - words.shape[-1]), value=PAD_ID)
+        self.score[images] = scores[..., :num_kept]
+        self.log_prob[images] = log_probs.gather(-1, order)
+        self.words[images] = _take(torch.cat([self.words[images], padded], 2), order)
+
+    def hypotheses(self) -> list[list[Hypothesis]]:
+        """Of each image, over its groups, best first; at least one."""
+        found = []
+        for words, log_probs, scores, finished in zip(
+            self.words.flatten(1, 2).tolist(),
+            self.log_prob.flatten(1).tolist(),
+            self.score.flatten(1).tolist(),
+            self.finished.tolist(),
+            strict=True,
+        ):
+            captions = [tuple(word for word in caption if word != PAD_ID) for caption in words]
+            made = zip(captions, log_probs, scores, [finished] * len(scores), strict=True)
+            ordered = sorted((Hypothesis(*one) for one in made), key=lambda h: -h.score)
+            distinct: dict[tuple[int, ...], Hypothesis] = {}  # groups may agree
+            for each in ordered:
+                if each.score > -torch.inf:
+                    distinct.setdefault(each.tokens, each)
+            found.append(list(distinct.values())[: None if finished else 1])
+        return found
 
 
-def _scatter(values: Tensor, images: Tensor, num_images: int) -> Tensor:
-    full = values.new_zeros(num_images, values.shape[1])
-    full[images] = values
-    return full
+def _take(words: Tensor, beam: Tensor) -> Tensor:
+    """The words (A, G, K, t) of beams (A, G, K')."""
+    return words.gather(2, beam.unsqueeze(-1).expand(*beam.shape, words.shape[-1]))

@@ -75,7 +75,8 @@ class CaptioningModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer(self.decoder.parameters())
-        schedule = self.make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        self._num_steps = int(self.trainer.estimated_stepping_batches)
+        schedule = self.make_schedule(optimizer, self._num_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -87,7 +88,8 @@ class CaptioningModule(pl.LightningModule):
         self._epoch_began = time.perf_counter()
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
-        loss, extra = self.objective(self.decoder, _in_float32(batch))
+        progress = self.global_step / self._num_steps
+        loss, extra = self.objective(self.decoder, _in_float32(batch), progress)
         self.log(
             "train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch)
         )
@@ -98,7 +100,7 @@ class CaptioningModule(pl.LightningModule):
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
         batch = _in_float32(batch)
-        loss, _ = self.objective(self.decoder, batch)
+        loss = self.objective.validate(self.decoder, batch)
         self.log("val/loss", loss, batch_size=len(batch), sync_dist=True)
         captions = self._write(self.validation_search, batch).values()
         self.validation_metrics.update(

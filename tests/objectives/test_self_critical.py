@@ -1,0 +1,186 @@
+"""Captions that are rewarded."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from torch import Tensor, nn
+
+from captionlab.decoders import Decoder, DecoderState, TeacherForced
+from captionlab.objectives import CaptionReward, CrossEntropy, SelfCritical
+from captionlab.text import Vocabulary
+from captionlab.types import END_ID, CaptionBatch, ImageFeatures
+from tests.conftest import MakeDecoder, features
+from tests.contract.test_decoders import captions
+
+WORDS = Vocabulary(["<pad>", "<start>", "<end>", "<unk>", "a", "red", "dog", "runs"])
+REFERENCES = {"x": ["a red dog", "a dog runs"], "y": ["a dog", "red"], "z": ["runs", "a red a"]}
+
+
+def objective(baseline: str = "greedy", num_samples: int = 3, **others: object) -> SelfCritical:
+    arguments = {"max_length": 4, "bleu_weight": 0.0, **others}
+    return SelfCritical(
+        vocabulary=WORDS,
+        references=REFERENCES,
+        baseline=baseline,  # type: ignore[arg-type]
+        num_samples=num_samples,
+        **arguments,  # type: ignore[arg-type]
+    )
+
+
+class Urn(Decoder):
+    """Draws every word from the same distribution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor([0.3, -1.0, 0.1, 0.8, 0.0, 0.5, -0.4, 0.2]))
+
+    def forward(self, features: ImageFeatures, tokens: Tensor) -> TeacherForced:
+        targets = tokens[:, :, 1:][tokens[:, :, 1:] != 0]
+        return TeacherForced(self.logits.expand(len(targets), -1), targets)
+
+    def start(self, features: ImageFeatures) -> DecoderState:
+        return DecoderState((), (features.pooled[None],))
+
+    def step(self, token_R: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        return self.logits.expand(len(token_R), -1).log_softmax(-1), state
+
+    def select(
+        self, state: DecoderState, rows: Tensor, images: Tensor | None = None
+    ) -> DecoderState:
+        return DecoderState((), (state.recurrent[0][:, rows],))
+
+
+@pytest.mark.parametrize("baseline", ["greedy", "samples"])
+def test_the_gradient_is_that_of_the_hand(baseline: str) -> None:
+    asked: list[tuple[list[str], list[str], list[bool]]] = []
+
+    def reward(
+        images: Sequence[str], texts: Sequence[str], finished: Sequence[bool]
+    ) -> list[float]:
+        asked.append((list(images), list(texts), list(finished)))
+        return [0.5 * i * i for i in range(len(texts))]
+
+    torch.manual_seed(0)
+    urn, critic = Urn().train(), objective(baseline)
+    critic.reward = reward  # type: ignore[assignment]
+    loss, told = critic(urn, CaptionBatch(("x", "y"), features(2), torch.zeros(2, 0, 0)), 0.0)
+    loss.backward()
+    assert urn.training
+
+    ((images, texts, finished),) = asked
+    rewards = [0.5 * i * i for i in range(len(texts))]
+    if baseline == "greedy":
+        assert images == ["x"] * 3 + ["y"] * 3 + ["x", "y"]
+        assert texts[6:] == ["red red red red"] * 2, "the likeliest word that may be written"
+        advantages = [r - rewards[6 + i // 3] for i, r in enumerate(rewards[:6])]
+    else:
+        assert images == ["x"] * 3 + ["y"] * 3
+        advantages = [
+            r - (sum(rewards[i // 3 * 3 : i // 3 * 3 + 3]) - r) / 2 for i, r in enumerate(rewards)
+        ]
+    allowed = torch.tensor([END_ID, 4, 5, 6, 7])
+    chance = torch.zeros(8)
+    chance[allowed] = urn.logits.detach()[allowed].softmax(-1)
+    expected, count = torch.zeros(8), 0
+    for text, ended, advantage in zip(texts, finished, advantages, strict=False):
+        drawn = WORDS.encode(text.split())[1 : None if ended else -1]
+        count += len(drawn)
+        for word in drawn:
+            expected -= advantage * (nn.functional.one_hot(torch.tensor(word), 8) - chance)
+    assert urn.logits.grad is not None
+    torch.testing.assert_close(urn.logits.grad, expected / count)
+    assert told["reward"] == pytest.approx(sum(rewards[:6]) / 6)
+
+
+def made_up(seed: int) -> tuple[dict[str, list[str]], list[dict[str, str]]]:
+    rng = random.Random(seed)
+
+    def caption() -> str:
+        return " ".join(rng.choices(["a", "red", "dog", "runs", "fast", "ü"], k=rng.randint(1, 9)))
+
+    references = {str(i): [caption() for _ in range(rng.randint(1, 5))] for i in range(30)}
+    return references, [{image: caption() for image in references} for _ in range(3)]
+
+
+def test_the_reward_is_that_of_pycocoevalcap_with_the_end_as_a_word() -> None:
+    references, systems = made_up(0)
+    ended = {i: [f"{text} <end>" for text in texts] for i, texts in references.items()}
+    images, texts, finished, expected = [], [], [], []
+    for k, system in enumerate(systems):
+        tail = "" if k == 2 else " <end>"  # the last system never finishes
+        told = {i: [text + tail] for i, text in system.items()}
+        _, cider = Cider().compute_score(ended, told)
+        _, bleu = Bleu(4).compute_score(ended, told, verbose=0)
+        images += list(system)
+        texts += list(system.values())
+        finished += [k < 2] * len(system)
+        expected += [float(c) + 0.7 * b for c, b in zip(cider, bleu[3], strict=True)]
+    reward = CaptionReward(references, bleu_weight=0.7)
+    assert reward(images, texts, finished) == expected
+    batch = random.Random(1).sample(range(len(texts)), 25)  # some images, some of them twice
+    chosen = ([each[i] for i in batch] for each in (images, texts, finished))
+    assert reward(*chosen) == [expected[i] for i in batch]
+
+
+def test_a_caption_that_stops_early_is_worth_less() -> None:
+    reward = CaptionReward(REFERENCES, 0.0)
+    whole, unfinished, cut = reward(
+        ["x"] * 3, ["a red dog", "a red dog", "a red"], [True, False, True]
+    )
+    assert whole > unfinished
+    assert whole > cut
+
+
+@pytest.mark.parametrize("baseline", ["greedy", "samples"])
+def test_training_raises_the_reward(make_decoder: MakeDecoder, baseline: str) -> None:
+    torch.manual_seed(0)
+    decoder = make_decoder("gru", "pre_inject", vocabulary_size=8).train()
+    critic = objective(baseline, num_samples=8, bleu_weight=0.5)
+    batch = CaptionBatch(("x", "y", "z"), features(3), torch.zeros(3, 0, 0))
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=0.03)
+    rewards = []
+    for _ in range(60):
+        loss, told = critic(decoder, batch, 0.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rewards.append(told["reward"])
+    assert sum(rewards[-5:]) / 5 > 1.5 * sum(rewards[:5]) / 5
+
+
+def test_validation_is_by_cross_entropy(make_decoder: MakeDecoder) -> None:
+    decoder = make_decoder().eval()
+    batch = CaptionBatch(("x", "y", "z"), features(3), captions(3, 2))
+    expected, _ = CrossEntropy(0.0)(decoder, batch, 0.0)
+    assert objective().validate(decoder, batch) == expected
+
+
+def test_it_trains_under_autocast(make_decoder: MakeDecoder) -> None:
+    decoder = make_decoder(vocabulary_size=8).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = objective()(
+            decoder, CaptionBatch(("x", "y", "z"), features(3), torch.zeros(3, 0, 0)), 0.0
+        )
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in decoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("baseline", "num_samples", "message"),
+    [
+        ("best", 5, "baseline must be"),
+        ("samples", 1, "num_samples must be"),
+        ("greedy", 0, "num_samples"),
+    ],
+)
+def test_baselines_that_cannot_be_are_refused(
+    baseline: str, num_samples: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        objective(baseline, num_samples)

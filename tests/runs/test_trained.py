@@ -1,0 +1,137 @@
+"""Finished runs that write together, or that another run goes on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from captionlab.config import build
+from captionlab.config.schema import register_schemas
+from captionlab.data import CaptionDataModule
+from captionlab.errors import ConfigError, RunError
+from captionlab.runs.folder import RunFolder
+from captionlab.runs.identity import plain_config, register_resolver
+from captionlab.runs.trained import TrainedEnsemble, TrainedModel, load_decoder
+from captionlab.types import Hypothesis
+
+CONF = Path(__file__).parents[2] / "conf"
+OPTIONS = ["encoder=resnet18", "encoder.image_size=64", "data.num_workers=0"]
+OPTIONS += ["data.num_train=24", "data.num_val=8", "data.num_test=8", "data.image_size=32"]
+SMALL = ["decoder.hidden_dim=8", "decoder.embedding_dim=6"]
+
+register_schemas()
+register_resolver()
+
+
+class Place:
+    """Makes runs that look finished, their weights fresh, on one small data set."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.datamodule, _ = self._set_up(())
+
+    def run(self, name: str, *overrides: str, words: list[str] | None = None) -> Path:
+        datamodule, config = self._set_up(overrides)
+        vocabulary = words or datamodule.vocabulary.to_list()
+        decoder = build.build_decoder(config, datamodule.features.feature_shape, len(vocabulary))
+        with torch.no_grad():  # larger than fresh, so that captions differ
+            for parameter in decoder.parameters():
+                parameter.mul_(3)
+        manifest = datamodule.features.manifest
+        told = {
+            "config": plain_config(config),
+            "features": {key: manifest[key] for key in ("corpus", "encoder")},
+            "vocabulary": vocabulary,
+        }
+        folder = RunFolder(self.folder / name)
+        folder.checkpoints.mkdir(parents=True)
+        folder.set_state("complete")
+        state = {f"decoder.{key}": value for key, value in decoder.state_dict().items()}
+        torch.save({"captionlab": told, "state_dict": state}, folder.best_checkpoint)
+        return folder.path
+
+    def _set_up(self, overrides: tuple[str, ...]) -> tuple[CaptionDataModule, Any]:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            options = [*OPTIONS, *SMALL, f"cache_dir={self.folder}/data", *overrides]
+            config = compose("config", overrides=options)
+        datamodule = build.build_data(config, build.Machine.of(config))
+        datamodule.prepare_data()
+        datamodule.setup()
+        return datamodule, config
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("trained"))
+
+
+def test_an_ensemble_of_copies_writes_what_each_does(place: Place) -> None:
+    run, other = place.run("one"), place.run("other", "seed=1", "conditioning=pre_inject")
+    corpus = place.datamodule.corpus
+
+    def texts(found: dict[str, Hypothesis]) -> dict[str, tuple[int, ...]]:
+        return {image: hypothesis.tokens for image, hypothesis in found.items()}
+
+    alone = texts(TrainedModel(run / "checkpoints" / "best.ckpt").write(corpus, "test"))
+    assert texts(TrainedEnsemble([run, run]).write(corpus, "test")) == alone
+    mixed = TrainedEnsemble([run, other])
+    assert texts(mixed.write(corpus, "test")) != alone
+    assert mixed.perplexity(corpus, "test") > 1
+
+
+def test_runs_of_other_words_or_data_do_not_write_together(place: Place) -> None:
+    run = place.run("run")
+    words = place.datamodule.vocabulary.to_list()
+    with pytest.raises(ConfigError, match="another vocabulary"):
+        TrainedEnsemble([run, place.run("fewer", words=words[:-1])])
+    elsewhere = place.run(
+        "elsewhere", "data.generator_seed=5", f"data.root={place.folder}/x", words=words
+    )
+    with pytest.raises(ConfigError, match="another data"):
+        TrainedEnsemble([run, elsewhere])
+    RunFolder(place.folder / "unfinished").set_state("running")
+    with pytest.raises(RunError, match="is no finished run"):
+        TrainedEnsemble([run, place.folder / "unfinished"])
+
+
+def test_a_decoder_goes_on_from_a_run_or_a_checkpoint(place: Place) -> None:
+    run = place.run("first")
+    expected = TrainedModel(run / "checkpoints" / "best.ckpt").decoder.state_dict()
+    for source in (run, run / "checkpoints" / "best.ckpt"):
+        decoder = TrainedModel(place.run(f"n{source.name}", "seed=3") / "checkpoints/best.ckpt")
+        load_decoder(decoder.decoder, source, place.datamodule)
+        for key, value in decoder.decoder.state_dict().items():
+            assert torch.equal(value, expected[key]), key
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("hidden", ["decoder.hidden_dim=9"], r"other sizes: .* is \[.*\] there and \[.*\] in this"),
+        ("gru", ["decoder=gru"], "other sizes"),
+        ("pre", ["conditioning=pre_inject"], "other sizes: .* is absent there"),
+        ("encoder", ["encoder=resnet34"], "another encoder"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    place: Place, name: str, overrides: list[str], message: str
+) -> None:
+    ours = TrainedModel(place.run(f"ours-{name}") / "checkpoints" / "best.ckpt").decoder
+    with pytest.raises(ConfigError, match=message) as error:
+        load_decoder(ours, place.run(name, *overrides), place.datamodule)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_of_another_vocabulary_is_not_gone_on_from(place: Place) -> None:
+    words = place.datamodule.vocabulary.to_list()
+    other = place.run("words", words=[*words[:-1], "zebra"])
+    ours = TrainedModel(place.run("with-words") / "checkpoints" / "best.ckpt").decoder
+    with pytest.raises(ConfigError, match="another vocabulary"):
+        load_decoder(ours, other, place.datamodule)
+    (place.folder / "text.ckpt").write_text("no")
+    with pytest.raises(RunError, match="is no checkpoint of captionlab"):
+        load_decoder(ours, place.folder / "text.ckpt", place.datamodule)
