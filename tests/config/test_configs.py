@@ -106,7 +106,7 @@ def test_a_typo_or_a_wrong_type_stops_before_any_job(override: str) -> None:
         ("decoder.num_layers=0", "decoder.num_layers must be at least 1, found 0"),
         ("decoder.dropout=1.5", r"decoder.dropout must be in \[0, 1\), found 1.5"),
         ("name=${nowhere}", "nowhere"),
-        ("data.on_bad_image=drop", "data.on_bad_image=drop is unknown; use error or skip"),
+        ("data.on_bad_image=drop", "data.on_bad_image=drop is unknown; use error, skip"),
         ("decoder.word_vectors=nowhere.txt", "decoder.word_vectors=nowhere.txt cannot be read"),
         ("init_from=/nowhere", "init_from=/nowhere does not exist; name a finished run"),
         ("search.block_ngrams=0", "search.block_ngrams must be at least 1, found 0"),
