@@ -11,6 +11,7 @@ from torch import Tensor
 from captionlab.decoders import Decoder
 from captionlab.objectives.protocol import Objective, cross_entropy
 from captionlab.search.protocol import forbid_special
+from captionlab.search.sampling import draw_words
 from captionlab.types import END_ID, PAD_ID, CaptionBatch
 
 _STEEPNESS = 12.0  # of the sigmoid: flat at both ends
@@ -89,7 +90,7 @@ def _sampled(decoder: Decoder, batch: CaptionBatch, share: float) -> Tensor:
         total = total - chosen.masked_fill(target == PAD_ID, 0.0).sum()
         allowed = forbid_special(log_probs.detach().clone())
         allowed[:, END_ID] = -torch.inf
-        drawn = torch.multinomial(allowed.softmax(-1), 1).squeeze(-1)
+        drawn = draw_words(allowed.softmax(-1))
         is_true = torch.rand(len(true), device=true.device) < share
         token = torch.where(is_true, target, drawn)
     return total / (true[:, 1:] != PAD_ID).sum()

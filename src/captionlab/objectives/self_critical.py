@@ -13,6 +13,7 @@ from captionlab.metrics.ngram import NGramScorer, bleu
 from captionlab.objectives.protocol import Objective
 from captionlab.search import GreedySearch
 from captionlab.search.protocol import forbid_special
+from captionlab.search.sampling import draw_words
 from captionlab.text import Vocabulary
 from captionlab.types import END_ID, PAD_ID, START_ID, UNKNOWN_ID, CaptionBatch
 
@@ -134,14 +135,16 @@ class SelfCritical(Objective):
         state = decoder.select(decoder.start(batch.features), rows)
         token = torch.full_like(rows, START_ID)
         done = torch.zeros_like(rows, dtype=torch.bool)
+        never = torch.tensor([PAD_ID, START_ID, UNKNOWN_ID], device=device).expand(len(rows), -1)
         tokens, chosen = [], []
         for _ in range(self.max_length):
             log_probs, state = decoder.step(token, state)
-            drawn = torch.multinomial(forbid_special(log_probs.detach().clone()).exp(), 1)
-            # What is never drawn leaves its probability to the others.
-            barred = log_probs[:, [PAD_ID, START_ID, UNKNOWN_ID]].exp().sum(-1)
-            log_prob = log_probs.gather(1, drawn).squeeze(-1) - torch.log1p(-barred)
-            token = drawn.squeeze(-1).masked_fill(done, PAD_ID)
+            drawn = draw_words(forbid_special(log_probs.detach().clone()).exp_())
+            # What is never drawn leaves its probability to the others. One gather, since its
+            # gradient is as large as the vocabulary.
+            told = log_probs.gather(1, torch.cat([drawn.unsqueeze(-1), never], 1))
+            log_prob = told[:, 0] - torch.log1p(-told[:, 1:].exp().sum(-1))
+            token = drawn.masked_fill(done, PAD_ID)
             tokens.append(token)
             chosen.append(log_prob.masked_fill(done, 0.0))
             done = done | (token == END_ID)

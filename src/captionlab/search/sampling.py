@@ -62,9 +62,9 @@ class SampleSearch(Search):
         for _ in range(self.max_length):
             log_probs, state = decoder.step(token, state)
             likely = self._cut(forbid_special(log_probs) / self.temperature)
-            drawn = torch.multinomial(likely.softmax(-1), 1, generator=generator)
-            total += log_probs.gather(1, drawn).squeeze(-1).masked_fill(done, 0.0)
-            token = drawn.squeeze(-1).masked_fill(done, END_ID)
+            drawn = draw_words(likely.softmax(-1), generator)
+            total += log_probs.gather(1, drawn.unsqueeze(-1)).squeeze(-1).masked_fill(done, 0.0)
+            token = drawn.masked_fill(done, END_ID)
             written.append(token)
             done = done | (token == END_ID)
             if done.all():
@@ -87,3 +87,13 @@ class SampleSearch(Search):
             late = share.cumsum(-1) - share >= self.top_p  # what comes before suffices
             logits = logits.masked_fill(late.scatter(1, index, late), -torch.inf)
         return logits
+
+
+def draw_words(weights: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """A word id for each row, int64 (R,), by its share of the row's weights, float (R, V).
+
+    One random number a row; `torch.multinomial` takes V, which costs as much as the decoder.
+    """
+    below = weights.cumsum(-1)
+    at = torch.rand(len(below), 1, generator=generator, device=below.device) * below[:, -1:]
+    return torch.searchsorted(below, at, right=True).squeeze(-1).clamp_(max=below.shape[1] - 1)
