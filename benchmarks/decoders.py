@@ -47,7 +47,7 @@ class Sizes:
     channels: int = 2048
     vocabulary: int = 9490
     hidden: int = 512
-    repeats: int = 5
+    repeats: int = 3
 
     @property
     def features(self) -> FeatureShape:
@@ -273,15 +273,15 @@ def equality(
     decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor, *theirs: Tutorial
 ) -> Iterator[str]:
     """Whether loss and gradient are the tutorial's."""
-    weights = [decoder.conditioning.get_parameter("project.1.weight")]
-    weights += [each.map.weight for each in theirs]
+    weights = [decoder.conditioning.get_parameter("key.weight")]
+    weights += [each.key.weight for each in theirs]
     losses = [our_loss(decoder, features, tokens)]
     losses += [each.loss(features.grid, tokens[:, 0]) for each in theirs]
     grads = [torch.autograd.grad(*pair)[0] for pair in zip(losses, weights, strict=True)]
     loss = max(abs(float((each / losses[0] - 1).detach())) for each in losses[1:])
     grad = max(float((each - grads[0]).norm() / grads[0].norm()) for each in grads[1:])
     verdict = "equal" if max(loss, grad) < 1e-5 else "UNEQUAL"
-    yield f"  {verdict} to 1e-5: losses {loss:.0e} apart, gradients of the map {grad:.0e}"
+    yield f"  {verdict} to 1e-5: losses {loss:.0e} apart, gradients of the keys {grad:.0e}"
 
 
 def num_words(tokens: Tensor) -> int:
