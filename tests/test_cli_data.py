@@ -84,3 +84,25 @@ def test_features_are_listed_verified_and_removed(
     assert main(["features", "remove", name, *cache]) == 0
     assert main(["features", "remove", name, *cache]) == 1
     assert "there are: none" in capsys.readouterr().err
+
+
+def test_downloads_are_told_and_mistakes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from captionlab.data import download
+
+    asked = []
+    monkeypatch.setattr(download, "download", lambda files, to: asked.append((files, to)) or ["x"])
+    assert main(["data", "download", "coco2017", "--to", str(tmp_path)]) == 0
+    assert [file.name for file in asked[0][0]] == [
+        "annotations_trainval2017.zip",
+        "train2017.zip",
+        "val2017.zip",
+    ]
+    assert asked[0][1] == tmp_path
+    assert "licence: annotations CC BY 4.0" in capsys.readouterr().out
+    for name, told in (("flickr8k", "request form"), ("cifar", "known: coco2014")):
+        assert main(["data", "download", name]) == 1
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1

@@ -105,6 +105,15 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--out", type=Path, metavar="FOLDER", help="write report and pictures there")
 
+    download = commands.add_parser(
+        "download",
+        help="fetch and unpack a data set; asked again after a break, it goes on",
+        description="A NAME that is unknown gives the list of those that are.",
+    )
+    download.set_defaults(command=_download_data)
+    download.add_argument("name", metavar="NAME", help="such as coco2017")
+    download.add_argument("--to", type=Path, metavar="FOLDER", help="default: its own below data/")
+
 
 def _add_features(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -200,6 +209,16 @@ def _check_data(options: argparse.Namespace) -> int:
     if options.out:
         print("written: " + ", ".join(map(str, write_check(check, options.out))))
     return 1 if check.problems else 0
+
+
+def _download_data(options: argparse.Namespace) -> None:
+    from captionlab.data.download import download, find_source
+
+    source = find_source(options.name)
+    folder = options.to or Path("data") / source.folder
+    print(f"{source.title}, into {folder}\nlicence: {source.licence}")
+    for line in download(source.files, folder):
+        print(line)
 
 
 def _list_features(options: argparse.Namespace) -> None:
