@@ -11,7 +11,7 @@ from pathlib import Path
 from captionlab.data.corpus import CaptionCorpus
 from captionlab.data.readers.collected import Collected, drawn_split
 from captionlab.data.readers.dialect import Dialect, Options
-from captionlab.data.readers.flickr8k import FLICKR8K
+from captionlab.data.readers.flickr8k import is_of_flickr8k
 from captionlab.data.readers.lists import divide_by_lists, find_lists
 from captionlab.data.readers.text import read_lines
 from captionlab.data.readers.tokens import TOKEN_LINE, read_tokens
@@ -27,7 +27,7 @@ def _fits(tree: Tree, path: Path) -> bool:
     head = tree.head(path)
     if _HEADER.match(head):
         return True
-    return TOKEN_LINE.match(head) is not None and not FLICKR8K.fits(tree, path)
+    return TOKEN_LINE.match(head) is not None and not is_of_flickr8k(path)
 
 
 def _read(tree: Tree, path: Path, options: Options) -> CaptionCorpus:

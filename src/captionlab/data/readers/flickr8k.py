@@ -17,10 +17,15 @@ from captionlab.errors import DataError
 _TOKEN_FILE = "Flickr8k.token.txt"
 
 
+def is_of_flickr8k(path: Path) -> bool:
+    """Flickr8k's lists tell its token files from Flickr30k's."""
+    return any((path.parent / name).is_file() for name in FLICKR8K_LISTS.values())
+
+
 def _fits(tree: Tree, path: Path) -> bool:
-    """Flickr8k's lists tell its token file from Flickr30k's."""
-    beside = any((path.parent / name).is_file() for name in FLICKR8K_LISTS.values())
-    return beside and TOKEN_LINE.match(tree.head(path)) is not None
+    if "lemma" in path.name:  # the release has the captions a second time, words cut to stems
+        return False
+    return is_of_flickr8k(path) and TOKEN_LINE.match(tree.head(path)) is not None
 
 
 def _read(tree: Tree, path: Path, options: Options) -> CaptionCorpus:
