@@ -342,6 +342,18 @@ def test_nothing_and_several_dialects_are_told(tmp_path: Path) -> None:
         read_corpus(tmp_path / "a")
 
 
+def test_photos_without_names_in_a_table_are_numbered(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for column in ([{"bytes": fakes.photo(0)}], [{"bytes": b"x", "path": None}], [b"x"]):
+        table = pa.table({"image": column, "caption_0": ["a"], "caption_1": ["b"]})
+        pq.write_table(table, tmp_path / "validation-00000.parquet")
+        (image,) = read_corpus(tmp_path).splits["val"]
+        assert image.image_id == "validation-00000_000000"
+        assert image.captions == ("a", "b")
+
+
 def test_a_table_of_another_shape_is_told(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -275,7 +275,12 @@ class FolderDataModule(CaptionDataModule):
     corpus_name: str | None = None
 
     def __init__(
-        self, *, dialect: str, split_seed: int, use_restval: bool = True, **others: object
+        self,
+        *,
+        dialect: str = "auto",
+        split_seed: int = 0,
+        use_restval: bool = True,
+        **others: object,
     ) -> None:
         super().__init__(**others)  # type: ignore[arg-type]
         self.dialect = dialect

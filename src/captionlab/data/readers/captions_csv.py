@@ -20,7 +20,7 @@ _IMAGE, _CAPTION, _SPLIT = ("image", "image_name"), ("caption", "comment"), ("sp
 
 def _columns(header: list[str]) -> tuple[int, int, int | None] | None:
     """Where image, caption and split stand; None if image or caption is not there."""
-    names = [name.strip().lower() for name in header]
+    names = [name.strip(' "\r').lower() for name in header]
     image, caption, split = (
         next((i for i, name in enumerate(names) if name in known), None)
         for known in (_IMAGE, _CAPTION, _SPLIT)

@@ -37,16 +37,17 @@ def _read(year: int, tree: Tree, path: Path, options: Options) -> CaptionCorpus:
     present = [path.parent / name for name in _file_names(year)]
     collected = Collected(path, "image", tree, skip_empty=True)
     origin: dict[str, str] = {}  # image to the official split
-    aliases: dict[str, str] = {}
+    names: dict[str, str] = {}  # file name to image
     for official, file in zip(("train", "val"), present, strict=True):
         if file.is_file():
             collected.file = file
-            _collect(collected, f"{official}{year}", aliases)
+            _collect(collected, f"{official}{year}", names)
             for image in collected.images:
                 origin.setdefault(image, official)
     notes = collected.notes
     if lists is not None:
-        splits = divide_by_lists(collected, lists, aliases)
+        stems = {Path(name).stem: image for name, image in names.items()}
+        splits = divide_by_lists(collected, lists, stems | names)
     else:
         splits = _official(collected, origin, options.split_seed)
         if "val" in origin.values():
@@ -68,7 +69,7 @@ def _official(collected: Collected, origin: dict[str, str], seed: int) -> Splits
     return collected.divide(split_of)
 
 
-def _collect(collected: Collected, folder: str, aliases: dict[str, str]) -> None:
+def _collect(collected: Collected, folder: str, names: dict[str, str]) -> None:
     path, tree = collected.file, collected.tree
     found = parse_json(read_text(path), str(path))
     if not isinstance(found, dict) or not all(
@@ -82,7 +83,7 @@ def _collect(collected: Collected, folder: str, aliases: dict[str, str]) -> None
         if not isinstance(name, str):
             raise collected.error(number, f"expected a file_name, found {name!r:.60}.")
         collected.image(number, str(image), tree.photo(f"{folder}/{name}", name))
-        aliases[Path(name).stem] = aliases[name] = str(image)
+        names[name] = str(image)
     seen: set[int] = set()
     for number, entry in enumerate(found["annotations"], 1):
         image, caption = _pair(collected, number, "annotation", entry, "image_id", "caption")

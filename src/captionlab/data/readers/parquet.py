@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from captionlab.data.readers.dialect import Dialect, Options
 from captionlab.data.readers.given import divide_as_given
 from captionlab.data.readers.tree import Tree
 from captionlab.errors import DataError, StorageError
+
+log = logging.getLogger(__name__)
 
 _MAGIC = "PAR1"
 _NUMBERED = re.compile(r"caption_[0-9]+")
@@ -152,6 +155,7 @@ def _unpack(tables: list[_Table], root: Path) -> Path:
             root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{folder.name}.lock"):
             if not folder.exists():
+                log.info("unpacking the photos of %d tables into %s", len(tables), folder)
                 shutil.rmtree(temporary, ignore_errors=True)
                 temporary.mkdir()
                 for table in tables:

@@ -41,8 +41,7 @@ class Tree:
         return [
             Path(folder, name)
             for folder in self._folders(1)
-            for name in sorted(self._list(folder)[0])
-            if name.lower().endswith(suffixes)
+            for name in sorted(n for n in self._list(folder)[0] if n.lower().endswith(suffixes))
         ]
 
     def head(self, path: Path) -> str:
