@@ -203,7 +203,7 @@ def test_a_photo_that_is_missing_is_an_error_and_one_without_caption_a_note(
     first = read_corpus(tmp_path).images[0]
     shutil.copy(first.path, first.path.with_stem("stranger"))
     if not fake.startswith("parquet"):
-        assert any("1 photos have no captions" in note for note in read_corpus(tmp_path).notes)
+        assert any("1 more photos lie beside" in note for note in read_corpus(tmp_path).notes)
     first.path.unlink()
     with pytest.raises(DataError, match=r"photo .* is missing \(1 of 20 are\)"):
         read_corpus(tmp_path)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -163,7 +162,7 @@ class Collected:
         """
         found: dict[Split, list[CaptionedImage]] = {split: [] for split in SPLITS}
         missing: list[str] = []
-        folders: Counter[Path] = Counter()
+        folders: set[Path] = set()
         for split, image_id in chosen:
             image = self.images[image_id]
             if not image.captions:
@@ -171,7 +170,7 @@ class Collected:
             if image.photo is None:
                 missing.append(image_id)
                 continue
-            folders[image.photo.parent] += 1
+            folders.add(image.photo.parent)
             found[split].append(CaptionedImage(image_id, image.photo, tuple(image.captions)))
         if missing:
             raise DataError(
@@ -179,13 +178,19 @@ class Collected:
                 f"({len(missing)} of {len(self.images)} are); unpack all photos below "
                 f"{self.tree.root}."
             )
-        left_out = sum(self.tree.num_photos(folder) - folders[folder] for folder in folders)
-        unlisted = sum(
+        self._note(folders)
+        return {split: tuple(images) for split, images in found.items()}
+
+    def _note(self, folders: Set[Path]) -> None:
+        """Say what photos, of the folders used, and what captions there are besides."""
+        known = sum(
             image.photo is not None and image.photo.parent in folders
             for image in self.images.values()
-        ) - sum(folders.values())
-        if left_out - unlisted > 0:
-            self.notes.append(f"{left_out - unlisted} photos have no captions: left out")
+        )
+        skipped = 0 if self._joins else self._num_restval  # left out, and noted below
+        strangers = sum(map(self.tree.num_photos, folders)) - known - skipped
+        if strangers > 0:
+            self.notes.append(f"{strangers} more photos lie beside, without captions: left out")
         if self._num_restval:
             done = "joined training" if self._joins else "left out"
             self.notes.append(f"{self._num_restval} entries of split restval: {done}")
@@ -193,7 +198,6 @@ class Collected:
             self.notes.append(
                 f"{len(self._empty)} captions are empty ({self._empty[0]}, ...): left out"
             )
-        return {split: tuple(images) for split, images in found.items()}
 
 
 def _encodes(text: str) -> bool:
