@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from captionlab.data.corpus import CaptionCorpus
-from captionlab.data.flickr8k import read_flickr8k
+from captionlab.data.readers import read_corpus
 from captionlab.data.shapes import generate_shapes
 from captionlab.decoders import (
     AttentionConditioning,
@@ -58,7 +58,7 @@ def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shapes(shapes_root: Path) -> CaptionCorpus:
-    return read_flickr8k(shapes_root, name="shapes")
+    return read_corpus(shapes_root, "flickr8k")
 
 
 @pytest.fixture

@@ -191,7 +191,7 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _check_data(options: argparse.Namespace) -> int:
-    from captionlab.data import read_flickr8k
+    from captionlab.data import read_corpus
     from captionlab.data.check import check_corpus
     from captionlab.data.photos import num_cores
     from captionlab.encoders import shipped_encoders
@@ -199,7 +199,7 @@ def _check_data(options: argparse.Namespace) -> int:
     from captionlab.text import PTBTokenizer
 
     check = check_corpus(
-        read_flickr8k(options.root),
+        read_corpus(options.root),
         PTBTokenizer(),
         {name: encoder.feature_shape for name, encoder in shipped_encoders()},
         photos=options.photos,

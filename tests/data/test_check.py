@@ -10,7 +10,7 @@ import pytest
 
 from captionlab.data.check import CorpusCheck, check_corpus
 from captionlab.data.corpus import CaptionCorpus, CaptionedImage, Split
-from captionlab.data.flickr8k import read_flickr8k
+from captionlab.data.readers import read_corpus
 from captionlab.text import PTBTokenizer
 from captionlab.types import FeatureShape
 
@@ -78,7 +78,7 @@ def test_bad_and_repeated_photos_are_problems_in_a_line_each(
     shutil.copy(photos / "train_00000.jpg", photos / "test_00005.jpg")
     shutil.copy(photos / "train_00000.jpg", photos / "train_00009.jpg")
     shutil.copy(photos / "train_00001.jpg", photos / "train_00010.jpg")
-    check = look(read_flickr8k(root), photos=True)
+    check = look(read_corpus(root), photos=True)
     assert [[p.image_id for p in group] for group in check.duplicates] == [
         ["train_00000.jpg", "train_00009.jpg", "test_00005.jpg"],
         ["train_00001.jpg", "train_00010.jpg"],

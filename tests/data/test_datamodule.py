@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from captionlab.data import ShapesDataModule
+from captionlab.data import FolderDataModule, ShapesDataModule
 from captionlab.data.datamodule import EpochSampler
 from captionlab.errors import DataError
 from captionlab.text import PTBTokenizer
 from captionlab.types import END_ID, PAD_ID, START_ID
+from tests.data import fakes
 from tests.data.test_feature_store import MeanColour
 
 
@@ -84,6 +85,38 @@ def test_the_vocabulary_comes_from_training_captions_alone(tmp_path: Path) -> No
 def test_long_captions_are_cut(tmp_path: Path) -> None:
     batch = next(iter(make(tmp_path, max_caption_length=3).train_dataloader()))
     assert batch.tokens.shape[-1] == 5
+
+
+def test_training_needs_all_three_splits(tmp_path: Path) -> None:
+    def own() -> FolderDataModule:
+        return FolderDataModule(
+            root=tmp_path / "own",
+            dialect="auto",
+            split_seed=0,
+            encoder=MeanColour(),
+            tokenizer=PTBTokenizer(),
+            min_count=1,
+            max_vocabulary=None,
+            max_caption_length=30,
+            batch_size=8,
+            eval_batch_size=4,
+            num_workers=0,
+            feature_dir=tmp_path / "features",
+            encode_batch_size=8,
+            device=torch.device("cpu"),
+            autocast_dtype=None,
+            seed=3,
+        )
+
+    file = fakes.own_csv(tmp_path / "own")
+    datamodule = own()
+    datamodule.prepare_data()
+    datamodule.setup()
+    assert datamodule.corpus.name == "own"
+    assert len(next(iter(datamodule.test_dataloader()))) == 3
+    file.write_text(file.read_text().replace(",val", ",test"))
+    with pytest.raises(DataError, match="the val split has no images"):
+        own().prepare_data()
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:

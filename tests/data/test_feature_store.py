@@ -16,7 +16,7 @@ from torch import Tensor
 from captionlab.data import feature_store
 from captionlab.data.corpus import CaptionCorpus
 from captionlab.data.feature_store import FeatureStore
-from captionlab.data.flickr8k import read_flickr8k
+from captionlab.data.readers import read_corpus
 from captionlab.data.stored_features import list_stores, remove_store, verify_store
 from captionlab.errors import DataError, StorageError
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
@@ -74,11 +74,11 @@ def test_images_are_encoded_once(tmp_path: Path, shapes: CaptionCorpus) -> None:
 
 def test_another_encoder_or_photo_is_another_store(tmp_path: Path, shapes_root: Path) -> None:
     root = Path(shutil.copytree(shapes_root, tmp_path / "data"))
-    one = build(tmp_path / "f", read_flickr8k(root), MeanColour())
-    two = build(tmp_path / "f", read_flickr8k(root), MeanColour("mean/2"))
+    one = build(tmp_path / "f", read_corpus(root), MeanColour())
+    two = build(tmp_path / "f", read_corpus(root), MeanColour("mean/2"))
     photo = root / "images" / "train_00000.jpg"
     photo.write_bytes(photo.read_bytes() + b"\0")
-    three = build(tmp_path / "f", read_flickr8k(root), MeanColour())
+    three = build(tmp_path / "f", read_corpus(root), MeanColour())
     assert len({store.folder for store in (one, two, three)}) == 3
 
 
@@ -126,7 +126,7 @@ def test_an_unreadable_photo_is_named(tmp_path: Path, shapes_root: Path) -> None
     root = Path(shutil.copytree(shapes_root, tmp_path / "data"))
     (root / "images" / "test_00001.jpg").write_bytes(b"no photo")
     with pytest.raises(DataError, match=r"test_00001\.jpg cannot be read"):
-        build(tmp_path / "features", read_flickr8k(root), MeanColour())
+        build(tmp_path / "features", read_corpus(root), MeanColour())
 
 
 def test_values_that_float16_cannot_hold_are_refused(tmp_path: Path, shapes: CaptionCorpus) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from captionlab.data import photos
 from captionlab.data.corpus import CaptionCorpus
-from captionlab.data.flickr8k import read_flickr8k
+from captionlab.data.readers import read_corpus
 from captionlab.data.photos import examine_photos, read_image, without_bad_photos
 from captionlab.errors import DataError
 
@@ -142,7 +142,7 @@ def _damaged(shapes_root: Path, folder: Path) -> CaptionCorpus:
     root = Path(shutil.copytree(shapes_root, folder))
     for name in ("train_00003.jpg", "test_00001.jpg"):
         (root / "images" / name).write_bytes(b"no photo")
-    return read_flickr8k(root, name="shapes")
+    return read_corpus(root, name="shapes")
 
 
 def test_workers_examine_all_photos_in_order(tmp_path: Path, shapes_root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ from captionlab.data.corpus import CaptionCorpus
 from captionlab.errors import ConfigError
 from captionlab.metrics.java import stanford_tokenize
 from captionlab.text import CleanedTokenizer, PTBTokenizer, SpacyTokenizer, Tokenizer
+from captionlab.text.tokenizers import _words
 
 CAPTIONS = [
     "A man's dog can't swim .",
@@ -33,6 +35,16 @@ def test_the_embedded_data_agrees_with_stanford(shapes: CaptionCorpus) -> None:
     captions = [caption for image in shapes.images for caption in image.captions]
     tokenizer = PTBTokenizer()
     assert [" ".join(tokenizer(caption)) for caption in captions] == stanford_tokenize(captions)
+
+
+def test_words_are_those_of_the_whole_caption_at_once() -> None:
+    rng = random.Random(0)
+    pieces = [*" .,'-<>/&#:!?()\u00a0\x1c\u2028\u2019", "mr.", "no.", "22 3/4", "don't", "u.s."]
+    pieces += ["http://x", "<b>", "cannot", "a", "dog", "2nd", "10:30", "...", "İ", "é"]
+    for _ in range(3000):
+        caption = "".join(rng.choices(pieces, k=rng.randint(1, 12)))
+        whole = _words(caption.lower().replace("\u2019", "'"))
+        assert PTBTokenizer()(caption) == whole, caption
 
 
 def test_spacy_splits_as_its_rules_do() -> None:

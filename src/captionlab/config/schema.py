@@ -50,8 +50,26 @@ class Shapes(Data):
 
 
 @dataclass
-class Flickr8k(Data):
+class Folder(Data):
+    _target_: str = "captionlab.data.FolderDataModule"
+    dialect: str = MISSING
+    split_seed: int = MISSING
+
+
+@dataclass
+class Flickr8k(Folder):
     _target_: str = "captionlab.data.Flickr8kDataModule"
+
+
+@dataclass
+class Flickr30k(Folder):
+    _target_: str = "captionlab.data.Flickr30kDataModule"
+
+
+@dataclass
+class COCO(Folder):
+    _target_: str = "captionlab.data.COCODataModule"
+    use_restval: bool = MISSING
 
 
 @dataclass
@@ -295,7 +313,13 @@ class Config:
 
 
 SCHEMAS: dict[str, dict[str, type]] = {
-    "data": {"shapes": Shapes, "flickr8k": Flickr8k},
+    "data": {
+        "shapes": Shapes,
+        "captions": Folder,
+        "flickr8k": Flickr8k,
+        "flickr30k": Flickr30k,
+        "coco": COCO,
+    },
     "tokenizer": {"ptb": PTB, "cleaned": Cleaned, "spacy": Spacy},
     "augmentation": {"flip": Flip, "crop": Crop, "random": RandomViews},
     "encoder": {"torchvision": TorchvisionEncoder, "xception": XceptionEncoder},

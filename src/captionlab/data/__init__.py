@@ -6,20 +6,30 @@ from captionlab.data.augmentation import (
     RandomAugmentation,
 )
 from captionlab.data.corpus import CaptionCorpus, CaptionedImage
-from captionlab.data.datamodule import CaptionDataModule, Flickr8kDataModule, ShapesDataModule
+from captionlab.data.datamodule import (
+    CaptionDataModule,
+    COCODataModule,
+    Flickr8kDataModule,
+    Flickr30kDataModule,
+    FolderDataModule,
+    ShapesDataModule,
+)
 from captionlab.data.feature_store import FeatureStore, ImageEncoder
-from captionlab.data.flickr8k import read_flickr8k
+from captionlab.data.readers import read_corpus
 
 __all__ = [
+    "COCODataModule",
     "CaptionCorpus",
     "CaptionDataModule",
     "CaptionedImage",
     "CropAugmentation",
     "FeatureStore",
     "Flickr8kDataModule",
+    "Flickr30kDataModule",
     "FlipAugmentation",
+    "FolderDataModule",
     "ImageEncoder",
     "RandomAugmentation",
     "ShapesDataModule",
-    "read_flickr8k",
+    "read_corpus",
 ]

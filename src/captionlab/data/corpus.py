@@ -41,7 +41,7 @@ class CaptionCorpus:
         notes: oddities of the files that were handled, for people to read.
 
     Raises:
-        DataError: if a split is empty, an image has no caption or is in two splits.
+        DataError: if it has no image, or one has no caption or is in two splits.
     """
 
     name: str
@@ -51,8 +51,6 @@ class CaptionCorpus:
     def __post_init__(self) -> None:
         seen: dict[str, Split] = {}
         for split in SPLITS:
-            if not self.splits[split]:
-                raise DataError(f"{self.name}: the {split} split has no images.")
             for image in self.splits[split]:
                 if image.image_id in seen:
                     where = " and ".join(sorted({seen[image.image_id], split})) + " split"
@@ -63,6 +61,18 @@ class CaptionCorpus:
                 if not image.captions:
                     raise DataError(f"{self.name}: image {image.image_id} has no caption.")
                 seen[image.image_id] = split
+        if not seen:
+            raise DataError(f"{self.name} has no images.")
+
+    def require(self, *splits: Split) -> None:
+        """Make sure that these splits are not empty; a set made for testing has no other.
+
+        Raises:
+            DataError: naming the split that is.
+        """
+        for split in splits:
+            if not self.splits[split]:
+                raise DataError(f"{self.name}: the {split} split has no images.")
 
     @property
     def images(self) -> list[CaptionedImage]:

@@ -15,10 +15,10 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Sampler
 
 from captionlab.data.augmentation import Augmentation, View, mirror_words
-from captionlab.data.corpus import CaptionCorpus, Split
+from captionlab.data.corpus import SPLITS, CaptionCorpus, Split
 from captionlab.data.feature_store import FeatureStore, ImageEncoder
-from captionlab.data.flickr8k import read_flickr8k
 from captionlab.data.photos import num_cores, without_bad_photos
+from captionlab.data.readers import read_corpus
 from captionlab.data.shapes import ATTRIBUTES, check_caption, generate_shapes, read_scenes
 from captionlab.text import Tokenizer, Vocabulary
 from captionlab.types import PAD_ID, CaptionBatch, ImageFeatures
@@ -208,6 +208,9 @@ class CaptionDataModule(pl.LightningDataModule):
         if hasattr(self, "features"):
             return
         self.corpus = self.read_usable()
+        self.corpus.require(*SPLITS)
+        for note in self.corpus.notes:
+            log.info("%s: %s", self.corpus.name, note)
         self.features = self.open_features(self.corpus)
         if self.augmentation is not None:
             for number in range(1, self.augmentation.num_views + 1):
@@ -327,11 +330,61 @@ class EpochSampler(Sampler[int]):
         return 0, 1
 
 
-class Flickr8kDataModule(CaptionDataModule):
-    """The original release of Flickr8k, official splits."""
+class FolderDataModule(CaptionDataModule):
+    """Whatever captions and photos lie in a folder.
+
+    Args:
+        dialect: of `captionlab.data.readers`, or `auto`.
+        split_seed: of splits that are drawn where the files give none.
+        use_restval: whether Karpathy's `restval` joins training.
+        others: as of `CaptionDataModule`.
+
+    Attributes:
+        corpus_name: None for the folder's.
+    """
+
+    corpus_name: str | None = None
+
+    def __init__(
+        self,
+        *,
+        dialect: str = "auto",
+        split_seed: int = 0,
+        use_restval: bool = True,
+        **others: object,
+    ) -> None:
+        super().__init__(**others)  # type: ignore[arg-type]
+        self.dialect = dialect
+        self.split_seed = split_seed
+        self.use_restval = use_restval
 
     def read(self) -> CaptionCorpus:
-        return read_flickr8k(self.root)
+        return read_corpus(
+            self.root,
+            self.dialect,
+            self.corpus_name,
+            split_seed=self.split_seed,
+            use_restval=self.use_restval,
+            unpack_dir=self.feature_dir.parent / "photos",
+        )
+
+
+class Flickr8kDataModule(FolderDataModule):
+    """Flickr8k in any dialect; the original release has official splits."""
+
+    corpus_name = "flickr8k"
+
+
+class Flickr30kDataModule(FolderDataModule):
+    """Flickr30k in any dialect; Karpathy's JSON has the splits that papers use."""
+
+    corpus_name = "flickr30k"
+
+
+class COCODataModule(FolderDataModule):
+    """COCO captions in any dialect; Karpathy's JSON has the splits that papers use."""
+
+    corpus_name = "coco"
 
 
 class ShapesDataModule(CaptionDataModule):
@@ -361,7 +414,7 @@ class ShapesDataModule(CaptionDataModule):
 
     def read(self) -> CaptionCorpus:
         generate_shapes(self.root, *self.generator)
-        return read_flickr8k(self.root, name="shapes")
+        return read_corpus(self.root, "flickr8k", "shapes")
 
     def open_features(self, corpus: CaptionCorpus, view: View | None = None) -> FeatureStore:
         """Features of a corpus, this one or another, encoded first where they are not yet."""

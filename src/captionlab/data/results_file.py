@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from captionlab.data.flickr8k import read_lines
+from captionlab.data.readers.text import read_lines
 from captionlab.errors import DataError
 
 

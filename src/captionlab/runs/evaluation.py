@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from captionlab.config import build
-from captionlab.data import CaptionCorpus, read_flickr8k
+from captionlab.data import CaptionCorpus, read_corpus
 from captionlab.data.corpus import Split
 from captionlab.data.results_file import read_results
 from captionlab.errors import ConfigError, DataError, RunError
@@ -71,7 +71,8 @@ def evaluate(target: Path, request: Request) -> EvaluatedCaptions:
         raise ConfigError(f"{target} is scored against a data set: name its folder, --data ROOT.")
     if request.pool_size or request.overrides:
         raise ConfigError(f"{target}: --retrieval and --set need a model, not a file of captions.")
-    corpus = read_flickr8k(request.data, name=request.data.name)
+    corpus = read_corpus(request.data)
+    corpus.require(request.split)
     images = list(corpus.references(request.split))
     written = read_results(target, images, request.image_list)
     return _score(target.stem, corpus, written, request)
@@ -102,7 +103,8 @@ def _evaluate_run(folder: Path, request: Request) -> EvaluatedCaptions:
 
 def _evaluate_model(name: str, model: TrainedModel, request: Request) -> EvaluatedCaptions:
     root = request.data
-    corpus = model.datamodule.read_usable() if root is None else read_flickr8k(root, root.name)
+    corpus = model.datamodule.read_usable() if root is None else read_corpus(root)
+    corpus.require(request.split)
     hypotheses = model.write(corpus, request.split)
     captions = {image: [model.vocabulary.decode(h.tokens)] for image, h in hypotheses.items()}
     if request.num_samples:

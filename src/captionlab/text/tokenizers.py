@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from functools import lru_cache
 from typing import Protocol
 
 from captionlab.errors import ConfigError
@@ -31,6 +32,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
+# What may reach across a space: markup, fractions, and abbreviations that more text follows.
+_REACHES_ON = re.compile(r"[</]|(?:mr|mrs|ms|dr|st|jr|sr|vs|etc|no|mt|ft)\.$")
 _SPLIT = {
     "cannot": ("can", "not"),
     "gonna": ("gon", "na"),
@@ -105,8 +108,25 @@ class PTBTokenizer:
     """
 
     def __call__(self, caption: str) -> list[str]:
+        text = caption.lower().replace("\u2019", "'")
         words: list[str] = []
-        for token in _TOKEN.findall(caption.lower().replace("\u2019", "'")):
-            if token not in _DROPPED:
-                words += _SPLIT.get(token) or (_BRACKETS.get(token, token),)
+        for chunk in text.split():
+            found = _words_of_chunk(chunk)
+            if found is None:
+                return _words(text)
+            words += found
         return words
+
+
+@lru_cache(maxsize=2**17)  # COCO's captions are 7 million chunks, of which 60,000 differ
+def _words_of_chunk(chunk: str) -> tuple[str, ...] | None:
+    """Words of what stands between spaces; None if they may depend on its neighbours."""
+    return None if _REACHES_ON.search(chunk) else tuple(_words(chunk))
+
+
+def _words(text: str) -> list[str]:
+    words: list[str] = []
+    for token in _TOKEN.findall(text):
+        if token not in _DROPPED:
+            words += _SPLIT.get(token) or (_BRACKETS.get(token, token),)
+    return words

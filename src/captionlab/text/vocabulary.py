@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from captionlab.types import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
@@ -39,7 +40,7 @@ class Vocabulary:
             min_count: a word seen fewer times is unknown.
             max_size: at most so many words, special ones included; None for no limit.
         """
-        counts = Counter(word for caption in captions for word in caption)
+        counts = Counter(chain.from_iterable(captions))
         kept = [word for word, count in counts.items() if count >= min_count]
         kept.sort(key=lambda word: (-counts[word], word))
         return cls([*_SPECIAL.values(), *kept][:max_size])
