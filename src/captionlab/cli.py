@@ -236,8 +236,9 @@ def _verify_features(options: argparse.Namespace) -> int:
     wrong = 0
     for store in list_stores(root):
         problem = verify_store(store)
-        done = "" if store.complete else f" ({store.num_encoded} of {store.num_images} images)"
-        print(f"{store.folder.name}: {problem or 'whole'}{done}")
+        so_far = f" so far, {store.num_encoded} of {store.num_images} images"
+        whole = "whole" if store.complete else "whole" + so_far
+        print(f"{store.folder.name}: {problem or whole}")
         wrong += problem is not None
     if wrong:
         print(f"remove them by `captionlab features remove NAME --cache-dir {options.cache_dir}`")

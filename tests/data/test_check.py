@@ -95,3 +95,10 @@ def test_photos_are_not_looked_at_unless_asked(shapes: CaptionCorpus) -> None:
     check = look(replace(shapes, splits={**shapes.splits, "val": missing}), photos=False)
     assert check.problems == []
     assert not check.photos_decoded
+
+
+def test_an_empty_split_is_a_problem(shapes: CaptionCorpus) -> None:
+    check = replace(look(shapes), num_images={"train": 24, "val": 0, "test": 8})
+    assert check.problems == [
+        "the val split has no images, so that nothing can be trained and scored"
+    ]

@@ -76,7 +76,11 @@ class CorpusCheck:
     @property
     def problems(self) -> list[str]:
         """What would stop or falsify a training, a line each."""
-        found = []
+        found = [
+            f"the {split} split has no images, so that nothing can be trained and scored"
+            for split, number in self.num_images.items()
+            if not number
+        ]
         if self.unreadable:
             found.append(
                 f"{len(self.unreadable)} photos cannot be read and would stop a training; replace "

@@ -244,7 +244,8 @@ def _draw_vocabulary(check: CorpusCheck) -> bytes:
     sizes = [v.size for v in check.vocabulary]
     shares = [100 * v.test_coverage for v in check.vocabulary]
     axes.plot(sizes, shares, "o-", color=_BLUE, lw=1.5)
-    for vocabulary in check.vocabulary:
+    named = dict(zip(sizes, check.vocabulary, strict=True))  # thresholds may keep the same words
+    for vocabulary in named.values():
         axes.annotate(
             f"seen {vocabulary.min_count}x or more",
             (vocabulary.size, 100 * vocabulary.test_coverage),
