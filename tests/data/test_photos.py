@@ -16,8 +16,8 @@ from PIL import Image
 
 from captionlab.data import photos
 from captionlab.data.corpus import CaptionCorpus
-from captionlab.data.readers import read_corpus
 from captionlab.data.photos import examine_photos, read_image, without_bad_photos
+from captionlab.data.readers import read_corpus
 from captionlab.errors import DataError
 
 RAMP = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (24, 1))  # 24 rows, 32 columns
@@ -183,4 +183,4 @@ def test_a_split_without_a_readable_photo_is_an_error(
     gone = tuple(replace(image, path=tmp_path / "gone") for image in shapes.splits["val"])
     corpus = replace(shapes, splits={**shapes.splits, "val": gone})
     with pytest.raises(DataError, match="the val split has no images"):
-        without_bad_photos(corpus, tmp_path / "features", num_workers=0)
+        without_bad_photos(corpus, tmp_path / "features", num_workers=0).require("val")

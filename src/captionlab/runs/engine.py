@@ -80,8 +80,6 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     datamodule.prepare_data()
     _return_freed_memory()
     datamodule.setup()
-    for note in datamodule.corpus.notes:
-        log.info("note: %s", note)
     if is_leader():
         folder.update_manifest(
             versions={"captionlab": __version__, "python": platform.python_version()}
