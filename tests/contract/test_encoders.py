@@ -307,7 +307,7 @@ def test_weights_of_xception_that_do_not_fit_are_one_line(tmp_path: Path) -> Non
     encoder = XceptionEncoder(str(tmp_path / "two_classes.pth"), image_size=72)
     with pytest.raises(WeightsError) as error:
         encoder.prepare([], CPU)
-    assert "two_classes.pth" in str(error.value)
+    assert "two_classes.pth does not fit xception: " in str(error.value)
     assert "1 keys missing (bn1.weight); 1 keys of another shape (fc.weight)" in str(error.value)
     assert "\n" not in str(error.value)
 
