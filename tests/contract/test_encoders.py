@@ -111,14 +111,10 @@ def test_preprocessing_and_number_of_parameters_are_those_published(architecture
     ("architecture", "grid_size", "grid_dim", "pooled_dim"),
     [
         ("vgg16", 14, 512, 4096),
-        ("vgg19", 14, 512, 4096),
-        ("resnet18", 7, 512, 512),
         ("resnet101", 7, 2048, 2048),
         ("inception_v3", 8, 2048, 2048),
-        ("densenet121", 7, 1024, 1024),
         ("efficientnet_v2_s", 12, 1280, 1280),
         ("convnext_tiny", 7, 768, 768),
-        ("convnext_base", 7, 1024, 1024),
         ("vit_b_16", 14, 768, 768),
         ("swin_t", 7, 768, 768),
         ("xception", 10, 2048, 2048),
@@ -133,7 +129,7 @@ def test_sizes_are_those_of_the_literature(
     assert (shape.grid_dim, shape.pooled_dim) == (grid_dim, pooled_dim)
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "swin_t", "xception"])
+@pytest.mark.parametrize("architecture", ["resnet18", "xception"])
 def test_features_are_what_the_whole_classifier_computes(architecture: str, tmp_path: Path) -> None:
     """The logits, from the pooled features through the classifier's own last layer."""
     torch.manual_seed(0)
@@ -311,7 +307,7 @@ def test_weights_of_xception_that_do_not_fit_are_one_line(tmp_path: Path) -> Non
     encoder = XceptionEncoder(str(tmp_path / "two_classes.pth"), image_size=72)
     with pytest.raises(WeightsError) as error:
         encoder.prepare([], CPU)
-    assert "two_classes.pth" in str(error.value)
+    assert "two_classes.pth does not fit xception: " in str(error.value)
     assert "1 keys missing (bn1.weight); 1 keys of another shape (fc.weight)" in str(error.value)
     assert "\n" not in str(error.value)
 

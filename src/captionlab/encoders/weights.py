@@ -96,7 +96,7 @@ def load_into(
         model: may lie on the meta device.
         state: from `read` or `download`.
         rename: turns a key of `state` into one of `model`.
-        what: the file and the architecture, for the error.
+        what: begins the error: the file does not fit the architecture.
 
     Raises:
         WeightsError: if a key is missing, not known or of another shape.
@@ -121,6 +121,5 @@ def load_into(
     ]
     if told:
         raise WeightsError(
-            f"encoder.weights: {what} does not go: {'; '.join(told)}. "
-            "Give the weights of this architecture."
+            f"encoder.weights: {what}: {'; '.join(told)}. Give the weights of this architecture."
         )
