@@ -31,7 +31,7 @@ from captionlab.objectives import SelfCritical
 from captionlab.text import Vocabulary
 from captionlab.types import CaptionBatch, FeatureShape, ImageFeatures
 
-NUM_WORDS, NUM_POSITIONS, GRID_DIM, DIM = 9490, 196, 2048, 512
+NUM_POSITIONS, GRID_DIM, DIM = 196, 2048, 512
 SPECIAL = ["<pad>", "<start>", "<end>", "<unk>"]
 NUM_STEPS = 3
 
@@ -53,9 +53,9 @@ class PerBatchReward:
         return [float(value) for value in values]
 
 
-def made_up(num_images: int, rng: random.Random) -> dict[str, list[str]]:
+def made_up(num_images: int, num_words: int, rng: random.Random) -> dict[str, list[str]]:
     """Captions of about 10 words, drawn by Zipf's law."""
-    words = [f"w{i}" for i in range(NUM_WORDS - len(SPECIAL))]
+    words = [f"w{i}" for i in range(num_words)]
     weights = [1 / (i + 1) for i in range(len(words))]
     return {
         str(i): [" ".join(rng.choices(words, weights, k=rng.randint(8, 14))) for _ in range(5)]
@@ -70,7 +70,9 @@ def timed(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def decoder_and_features(batch_size: int, attends: bool) -> tuple[RecurrentDecoder, ImageFeatures]:
+def decoder_and_features(
+    batch_size: int, num_words: int, attends: bool
+) -> tuple[RecurrentDecoder, ImageFeatures]:
     shape = FeatureShape((14, 14), GRID_DIM, GRID_DIM)
     state = StateShape.of("lstm", 1, DIM)
     conditioning: Conditioning
@@ -78,18 +80,18 @@ def decoder_and_features(batch_size: int, attends: bool) -> tuple[RecurrentDecod
         conditioning = AttentionConditioning(shape, DIM, state, DIM, DIM, 0.5)
     else:
         conditioning = PreInjectConditioning(shape, DIM, state)
-    decoder = RecurrentDecoder("lstm", DIM, DIM, 1, 0.5, conditioning, NUM_WORDS)
+    decoder = RecurrentDecoder("lstm", DIM, DIM, 1, 0.5, conditioning, num_words)
     grid = torch.randn(batch_size, NUM_POSITIONS, GRID_DIM)
     return decoder.train(), ImageFeatures(grid, grid.mean(1))
 
 
-def lines(num_images: int, batch_size: int) -> Iterator[str]:
+def lines(num_images: int, num_words: int, batch_size: int) -> Iterator[str]:
     """The report, line by line."""
     rng = random.Random(0)
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    references = made_up(num_images, rng)
-    vocabulary = Vocabulary([*SPECIAL, *(f"w{i}" for i in range(NUM_WORDS - len(SPECIAL)))])
+    references = made_up(num_images, num_words - len(SPECIAL), rng)
+    vocabulary = Vocabulary([*SPECIAL, *(f"w{i}" for i in range(num_words - len(SPECIAL)))])
     began = time.process_time()
     ours = SelfCritical(
         vocabulary=vocabulary,
@@ -113,7 +115,7 @@ def lines(num_images: int, batch_size: int) -> Iterator[str]:
     yield f"  {mine:.3f} and {theirs:.3f} CPU-s"
 
     for attends in (False, True):
-        decoder, features = decoder_and_features(batch_size, attends)
+        decoder, features = decoder_and_features(batch_size, num_words, attends)
         batch = CaptionBatch(tuple(images), features, torch.zeros(batch_size, 0, 0))
         optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-6)
 
@@ -138,7 +140,8 @@ def lines(num_images: int, batch_size: int) -> Iterator[str]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--words", type=int, default=9490)
     parser.add_argument("--batch", type=int, default=32)
     options = parser.parse_args()
-    for line in lines(options.images, options.batch):
+    for line in lines(options.images, options.words, options.batch):
         print(line, flush=True)
