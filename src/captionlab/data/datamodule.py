@@ -416,20 +416,6 @@ class ShapesDataModule(CaptionDataModule):
         generate_shapes(self.root, *self.generator)
         return read_corpus(self.root, "flickr8k", "shapes")
 
-    def open_features(self, corpus: CaptionCorpus, view: View | None = None) -> FeatureStore:
-        """Features of a corpus, this one or another, encoded first where they are not yet."""
-        assert self.encoder is not None, "made as a reader"
-        return FeatureStore.open_or_build(
-            self.feature_dir,
-            corpus,
-            self.encoder,
-            batch_size=self.encode_batch_size,
-            num_workers=self.num_workers,
-            device=self.device,
-            autocast_dtype=self.autocast_dtype,
-            view=view,
-        )
-
     def truth(self, captions: Mapping[str, str]) -> dict[str, float]:
         """The share of true claims by attribute, and of captions with no false claim as `all`."""
         scenes = read_scenes(self.root)
