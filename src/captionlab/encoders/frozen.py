@@ -162,9 +162,8 @@ class FrozenEncoder(nn.Module):
         path, url = self.weights_path, self.classifier.url
         state = read(path) if path else download(url)
         model = _on_meta(self.classifier.build)
-        load_into(
-            model, state, self.classifier.rename, f"{path or url} into {self.classifier.name}"
-        )
+        misfit = f"{path or url} does not fit {self.classifier.name}"
+        load_into(model, state, self.classifier.rename, misfit)
         return model.float()
 
 

@@ -88,7 +88,7 @@ def download(url: str) -> dict[str, Tensor]:
 
 
 def load_into(
-    model: nn.Module, state: dict[str, Tensor], rename: Callable[[str], str], what: str
+    model: nn.Module, state: dict[str, Tensor], rename: Callable[[str], str], misfit: str
 ) -> None:
     """Give `model` the tensors of `state`, which is used up.
 
@@ -96,7 +96,7 @@ def load_into(
         model: may lie on the meta device.
         state: from `read` or `download`.
         rename: turns a key of `state` into one of `model`.
-        what: begins the error: the file does not fit the architecture.
+        misfit: how the error begins: this file does not fit that architecture.
 
     Raises:
         WeightsError: if a key is missing, not known or of another shape.
@@ -121,5 +121,5 @@ def load_into(
     ]
     if told:
         raise WeightsError(
-            f"encoder.weights: {what}: {'; '.join(told)}. Give the weights of this architecture."
+            f"encoder.weights: {misfit}: {'; '.join(told)}. Give the weights of this architecture."
         )
