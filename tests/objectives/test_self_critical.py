@@ -53,7 +53,7 @@ class Urn(Decoder):
     def select(
         self, state: DecoderState, rows: Tensor, images: Tensor | None = None
     ) -> DecoderState:
-        return DecoderState((), (state.recurrent[0][:, rows],))
+        return DecoderState((), (state.memory[0][:, rows],))
 
 
 @pytest.mark.parametrize("baseline", ["greedy", "samples"])
