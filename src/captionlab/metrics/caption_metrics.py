@@ -54,6 +54,7 @@ class CaptionMetrics(Metric):
             no Java and agrees on nearly all captions, which is enough to select models by.
         fallback: score on Python's tokens where Stanford's cannot be made; these scores bear
             names of their own, `cider_d_pyptb` and so on.
+        meteor: a process to share with other metrics; None for one of its own.
 
     Raises:
         ConfigError: if a metric is unknown or METEOR meets another tokenizer than its own.
@@ -77,6 +78,7 @@ class CaptionMetrics(Metric):
         metrics: Sequence[MetricName] = ("bleu", "rouge_l", "cider_d"),
         tokenizer: TokenizerName = "python",
         fallback: bool = False,
+        meteor: Meteor | None = None,
     ) -> None:
         super().__init__()
         _check_options(metrics, tokenizer)
@@ -87,7 +89,7 @@ class CaptionMetrics(Metric):
         self._raw_references = {image_id: list(refs) for image_id, refs in references.items()}
         self._image_ids = list(references)
         self._index = {image_id: i for i, image_id in enumerate(self._image_ids)}
-        self._meteor = Meteor() if "meteor" in metrics else None
+        self._meteor = (meteor or Meteor()) if "meteor" in metrics else None
         self._tokenized: dict[TokenizerName, _TokenizedReferences] = {}
         for name in ("image_indices", "lengths", "utf8"):
             self.add_state(name, default=[], dist_reduce_fx="cat")

@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from captionlab.config import build
 from captionlab.data import CaptionDataModule
 from captionlab.runs.folder import RunFolder, is_leader
 from captionlab.runs.identity import identity, plain_config
-from captionlab.runs.scoring import score_captions
+from captionlab.runs.scoring import score_captions, shared_meteor
 from captionlab.runs.trained import load_decoder
 from captionlab.training.callbacks import EpochReport, checkpoint_callbacks
 from captionlab.training.loggers import MetricsCSV
@@ -106,6 +107,8 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     assert best is not None
     module.load_state_dict(best["state_dict"])
 
+    if is_leader():
+        shared_meteor()  # loads while the test is decoded
     began = time.perf_counter()
     trainer.test(module, datamodule=datamodule, verbose=False)
     test_seconds = time.perf_counter() - began
@@ -170,10 +173,19 @@ def _best_score(checkpoint: dict[str, Any]) -> float | None:
 
 
 def _peak_memory_bytes() -> int:
-    """Of this process and its largest child (Java), resident; an upper bound of their sum."""
+    """Of this process and its living children (Java), resident; an upper bound of their sum.
+
+    What the system counts for children has this process in it, out of which they were started.
+    """
     unit = 1 if platform.system() == "Darwin" else 1024
-    peaks = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return unit * sum(peak.ru_maxrss for peak in peaks)
+    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for listed in Path("/proc/self/task").glob("*/children"):  # Linux
+        for child in listed.read_text().split():
+            with suppress(FileNotFoundError):  # it may have ended just now
+                status = Path("/proc", child, "status").read_text().splitlines()
+                peaks = [line.split()[1] for line in status if line.startswith("VmHWM")]
+                peak += sum(1024 * int(kilobytes) for kilobytes in peaks)
+    return peak
 
 
 def keep_freed_memory() -> None:

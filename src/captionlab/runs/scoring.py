@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from captionlab.data.corpus import Split
 from captionlab.metrics import CaptionMetrics, MetricName
 from captionlab.metrics.caption_metrics import TokenizerName, with_suffix
 from captionlab.metrics.diversity import language, warning
+from captionlab.metrics.java import Meteor
 from captionlab.text import PTBTokenizer
 from captionlab.training.seeding import derive_seed
 from captionlab.types import Scores
@@ -24,6 +26,12 @@ log = logging.getLogger(__name__)
 Truth = Callable[[Mapping[str, str]], dict[str, float]]
 OFFICIAL_METRICS: tuple[MetricName, ...] = ("bleu", "meteor", "rouge_l", "cider_d")
 NUM_SHUFFLES = 10
+
+
+@cache
+def shared_meteor() -> Meteor:
+    """METEOR's process, one for all that this process scores; begins to load at the first call."""
+    return Meteor()
 
 
 @dataclass
@@ -108,7 +116,13 @@ def score_captions(
     wanted = [name for name in OFFICIAL_METRICS if name != "meteor" or tokenizer == "stanford"]
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        metrics = CaptionMetrics(references, metrics=wanted, tokenizer=tokenizer, fallback=True)
+        metrics = CaptionMetrics(
+            references,
+            metrics=wanted,
+            tokenizer=tokenizer,
+            fallback=True,
+            meteor=shared_meteor() if "meteor" in wanted else None,
+        )
         scores = metrics.score(captions)
     for metric, reason in scores.missing.items():
         log.warning("%s is missing: %s", metric, reason)
