@@ -13,16 +13,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 def tests(session: nox.Session) -> None:
     """The default suite; nothing in it reaches the network."""
     session.install("-e", ".[test]")
-    # Two torch processes on the same cores wait for each other: one thread each.
-    session.run(
-        "pytest",
-        "-m",
-        "not slow",
-        "-n",
-        "2",
-        *session.posargs,
-        env={"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"},
-    )
+    _run_default_suite(session)
 
 
 @nox.session
@@ -51,15 +42,13 @@ def types(session: nox.Session) -> None:
 def minimum(session: nox.Session) -> None:
     """The default suite with every dependency at its floor."""
     session.install("-e", ".[test]", *_floors())
-    session.run(
-        "pytest",
-        "-m",
-        "not slow",
-        "-n",
-        "2",
-        *session.posargs,
-        env={"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"},
-    )
+    _run_default_suite(session)
+
+
+def _run_default_suite(session: nox.Session) -> None:
+    # Two torch processes on the same cores wait for each other: one thread each.
+    environment = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    session.run("pytest", "-m", "not slow", "-n", "2", *session.posargs, env=environment)
 
 
 def _floors() -> list[str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -190,6 +193,26 @@ def test_the_locale_changes_nothing(locale: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
+def test_java_ends_with_its_parent() -> None:
+    code = (
+        "from captionlab.metrics.java import Meteor; m = Meteor(); print(m._process.pid); input()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-uc", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    java_process = Path("/proc", parent.stdout.readline().strip())
+    assert java_process.exists()
+    parent.kill()
+    parent.wait()
+    for _ in range(600):  # it sees its closed input when it has loaded
+        if not (java_process / "cmdline").exists() or not (java_process / "cmdline").read_bytes():
+            return
+        time.sleep(0.1)
+    raise AssertionError("Java outlives its parent")
+
+
+@pytest.mark.slow
 def test_three_evaluations_at_once_score_as_one() -> None:
     references, captions = nasty(1, 40)
     with ThreadPoolExecutor(3) as pool:
@@ -294,6 +317,8 @@ def test_updates_add_up_and_an_image_counts_once() -> None:
 def test_mistakes_are_one_line() -> None:
     with pytest.raises(DataError, match="'x'"):
         CaptionMetrics({"a": ["a dog"]}).update(["x"], ["a cat"])
+    with pytest.raises(DataError, match="there are no reference captions"):
+        CaptionMetrics({})
     with pytest.raises(DataError, match="'b'"):
         CaptionMetrics({"a": ["a dog"], "b": []})
     with pytest.raises(ConfigError, match="stanford"):
