@@ -127,6 +127,10 @@ def test_values_that_cannot_be_are_told(override: str, message: str) -> None:
             ["decoder=transformer", "conditioning=pre_inject"],
             "decoder=transformer looks at the image in its own way, found conditioning=pre_inject",
         ),
+        (
+            ["data.stored_features=pooled"],
+            "data.stored_features=pooled keeps no maps, but conditioning=attention looks at them",
+        ),
         (["conditioning=built_in"], "decoder=lstm has no conditioning of its own"),
         (
             ["decoder=transformer", "decoder.num_heads=7"],

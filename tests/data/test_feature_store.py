@@ -46,7 +46,9 @@ class MeanColour:
         return ImageFeatures(quarters.transpose(1, 2), images.mean((2, 3)))
 
 
-def build(root: Path, corpus: CaptionCorpus, encoder: MeanColour) -> FeatureStore:
+def build(
+    root: Path, corpus: CaptionCorpus, encoder: MeanColour, with_grid: bool = True
+) -> FeatureStore:
     return FeatureStore.open_or_build(
         root,
         corpus,
@@ -55,7 +57,19 @@ def build(root: Path, corpus: CaptionCorpus, encoder: MeanColour) -> FeatureStor
         num_workers=0,
         device=torch.device("cpu"),
         autocast_dtype=None,
+        with_grid=with_grid,
     )
+
+
+def test_vectors_can_be_kept_without_maps(tmp_path: Path, shapes: CaptionCorpus) -> None:
+    whole = build(tmp_path, shapes, MeanColour())
+    store = build(tmp_path, shapes, MeanColour(), with_grid=False)
+    assert store.folder != whole.folder
+    ids = [image.image_id for image in shapes.images[3:5]]
+    assert store.read(ids).grid.shape == (2, 0, 3)
+    assert torch.equal(store.read(ids).pooled, whole.read(ids).pooled)
+    assert store.manifest["num_bytes"] == 40 * 3 * 2
+    assert [verify_store(each) for each in list_stores(tmp_path)] == [None, None]
 
 
 def test_images_are_encoded_once(tmp_path: Path, shapes: CaptionCorpus) -> None:

@@ -34,6 +34,7 @@ _POSITIVE_IF_ANY = (
 _MONITORS = [f"val/{name}" for name in ("cider_d", "rouge_l", *(f"bleu_{k}" for k in (1, 2, 3, 4)))]
 _CHOICES = {
     "data.on_bad_image": ("error", "skip"),
+    "data.stored_features": ("all", "pooled"),
     "decoder.positions": ("sinusoidal", "learned"),
     "objective.decay": ("linear", "exponential", "inverse_sigmoid"),
     "objective.baseline": ("greedy", "samples"),
@@ -101,6 +102,11 @@ def check(config: DictConfig) -> None:
         raise ConfigError(
             f"decoder={config.decoder.name} has no conditioning of its own; name one, such as "
             "conditioning=attention."
+        )
+    if config.data.stored_features == "pooled" and (own or "attention_dim" in config.conditioning):
+        raise ConfigError(
+            f"data.stored_features=pooled keeps no maps, but conditioning={named} looks at them; "
+            "use data.stored_features=all, or a conditioning such as init_inject."
         )
     if config.decoder.word_vectors is not None:
         from captionlab.text import word_vector_dim  # brings torch: not for disk answers

@@ -34,6 +34,7 @@ class Data:
     batch_size: int = MISSING
     eval_batch_size: int = MISSING
     num_workers: int | None = None
+    stored_features: str = MISSING
     group_by_length: bool = MISSING
     on_bad_image: str = MISSING
     suggested: Suggested = field(default_factory=Suggested)

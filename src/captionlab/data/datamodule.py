@@ -49,6 +49,8 @@ class CaptionDataModule(pl.LightningDataModule):
         autocast_dtype: in which it computes; None for float32.
         seed: of the order of training images.
         augmentation: other views of training photos, of which each epoch draws one; None for none.
+        stored_features: `all`, or `pooled` for vectors without maps, which need a fraction of the
+            disk and suffice for decoders that do not attend.
         group_by_length: batch training images whose longest captions are about as long.
         on_bad_image: `error` stops at a photo that cannot be read; `skip` leaves its image out,
             and the corpus says how many and which.
@@ -81,6 +83,7 @@ class CaptionDataModule(pl.LightningDataModule):
         autocast_dtype: torch.dtype | None,
         seed: int,
         augmentation: Augmentation | None = None,
+        stored_features: str = "all",
         group_by_length: bool = False,
         on_bad_image: str = "error",
     ) -> None:
@@ -102,6 +105,7 @@ class CaptionDataModule(pl.LightningDataModule):
         self.autocast_dtype = autocast_dtype
         self.seed = seed
         self.augmentation = augmentation
+        self.stored_features = stored_features
         self.group_by_length = group_by_length
         self.views: list[FeatureStore] = []
         self.on_bad_image = on_bad_image
@@ -177,6 +181,7 @@ class CaptionDataModule(pl.LightningDataModule):
             device=self.device,
             autocast_dtype=self.autocast_dtype,
             view=view,
+            with_grid=self.stored_features == "all",
         )
 
     def truth(self, captions: Mapping[str, str]) -> dict[str, float]:

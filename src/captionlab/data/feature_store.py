@@ -99,6 +99,7 @@ class FeatureStore:
         device: torch.device,
         autocast_dtype: torch.dtype | None,
         view: View | None = None,
+        with_grid: bool = True,
     ) -> FeatureStore:
         """Open the store of this corpus and encoder; encode first what is missing.
 
@@ -114,12 +115,13 @@ class FeatureStore:
             device: where the encoder runs.
             autocast_dtype: in which it computes; None for float32. Not part of the store's name.
             view: of the training images, which alone are then encoded; None for all as they are.
+            with_grid: if not, maps are left out, and read as (B, 0, C).
 
         Raises:
             DataError: if a photo cannot be read.
             StorageError: if the disk is too small, or a value does not fit into float16.
         """
-        name = _name(corpus, encoder, view)
+        name = _name(corpus, encoder, view, with_grid)
         folder = root / name
         if (folder / "manifest.json").exists():
             return cls(folder)
@@ -132,7 +134,7 @@ class FeatureStore:
             lock.acquire()
         try:
             if not (folder / "manifest.json").exists():
-                builder = _Builder(folder, corpus, encoder, device, autocast_dtype, view)
+                builder = _Builder(folder, corpus, encoder, device, autocast_dtype, view, with_grid)
                 builder.build(batch_size, num_workers)
             return cls(folder)
         finally:
@@ -161,6 +163,7 @@ class _Builder:
         device: torch.device,
         autocast_dtype: torch.dtype | None,
         view: View | None,
+        with_grid: bool,
     ) -> None:
         self.folder = folder
         self.corpus = corpus
@@ -170,8 +173,9 @@ class _Builder:
         self.device = device
         self.autocast_dtype = autocast_dtype
         shape = encoder.feature_shape
+        self.num_positions = shape.num_positions if with_grid else 0
         self.shapes = {
-            "grid": (len(self.images), shape.num_positions, shape.grid_dim),
+            "grid": (len(self.images), self.num_positions, shape.grid_dim),
             "pooled": (len(self.images), shape.pooled_dim),
         }
 
@@ -259,8 +263,9 @@ class _Builder:
         ):
             features = self.encoder(images)
         found = {}
-        for name, values in (("grid", features.grid), ("pooled", features.pooled)):
-            largest = float(values.abs().max())
+        kept = features.grid[:, : self.num_positions]
+        for name, values in (("grid", kept), ("pooled", features.pooled)):
+            largest = float(values.abs().max()) if values.numel() else 0.0
             if not largest <= _HALF_MAX:  # NaN too
                 raise StorageError(
                     f"the encoder gave {largest:g} in its {name} features, which float16 cannot "
@@ -283,6 +288,7 @@ class _Builder:
             "encoder": self.encoder.fingerprint,
             "preprocessing": asdict(self.encoder.preprocessing),
             "feature_shape": asdict(self.encoder.feature_shape),
+            "num_positions": self.num_positions,
             "encode_seconds": seconds,
             "encode_dtype": str(self.autocast_dtype or torch.float32),
             "encoder_parameters": self.encoder.num_parameters,
@@ -296,7 +302,7 @@ class _Builder:
         _replace(self.folder / "manifest.json", {**told, "digest": digest_of_json(told)})
 
 
-def _name(corpus: CaptionCorpus, encoder: ImageEncoder, view: View | None) -> str:
+def _name(corpus: CaptionCorpus, encoder: ImageEncoder, view: View | None, with_grid: bool) -> str:
     photos = [[image.path.name, image.path.stat().st_size] for image in corpus.images]
     told = [
         _VERSION,
@@ -305,6 +311,7 @@ def _name(corpus: CaptionCorpus, encoder: ImageEncoder, view: View | None) -> st
         encoder.fingerprint,
         asdict(encoder.preprocessing),
         *([] if view is None else [view.fingerprint]),
+        *([] if with_grid else ["pooled"]),
     ]
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
     return f"{corpus.name}-{encoder.fingerprint.split('/')[0]}-{digest}"

@@ -141,7 +141,7 @@ def _shape(manifest: dict[str, Any], name: str) -> tuple[int, ...]:
     shape, num_images = manifest["feature_shape"], len(manifest["image_ids"])
     if name == "pooled":
         return (num_images, shape["pooled_dim"])
-    return (num_images, shape["grid_size"][0] * shape["grid_size"][1], shape["grid_dim"])
+    return (num_images, manifest["num_positions"], shape["grid_dim"])
 
 
 def _has_header_of(path: Path, shape: tuple[int, ...]) -> bool:
