@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from captionlab import __version__
 from captionlab.data.archives import extract, is_archive
+from captionlab.data.json_file import replace_json
 from captionlab.errors import ConfigError, DataError, StorageError
 
 log = logging.getLogger(__name__)
@@ -181,9 +182,7 @@ def _get(file: SourceFile, folder: Path) -> str:
     entries = [file.name]
     if is_archive(target):
         entries = extract(target, folder)
-    temporary = folder / f".{file.name}.tmp"
-    temporary.write_text(json.dumps({"sha256": digest, "entries": entries}))
-    temporary.replace(_marker(file, folder))
+    replace_json(_marker(file, folder), {"sha256": digest, "entries": entries})
     if is_archive(target):
         target.unlink()
         return f"{file.name}: unpacked to {', '.join(entries)}"

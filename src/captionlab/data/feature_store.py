@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from captionlab.data.augmentation import View
 from captionlab.data.corpus import CaptionCorpus
+from captionlab.data.json_file import replace_json
 from captionlab.data.transforms import normalise, read_pixels
 from captionlab.errors import DataError, StorageError
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
@@ -218,7 +219,7 @@ class _Builder:
                     spent = seconds + time.perf_counter() - began
                     block = {name: digest_of(a[recorded:written]) for name, a in arrays.items()}
                     blocks.append({"end": written, **block})
-                    _replace(progress, {"images": written, "seconds": spent, "blocks": blocks})
+                    replace_json(progress, {"images": written, "seconds": spent, "blocks": blocks})
                     recorded = written
                     if bar.disable and time.perf_counter() - told > _SECONDS_BETWEEN_LINES:
                         log.info("encoded %d of %d images", written, len(images))
@@ -299,7 +300,7 @@ class _Builder:
             "blocks": blocks,
             "image_ids": [image.image_id for image in self.images],
         }
-        _replace(self.folder / "manifest.json", {**told, "digest": digest_of_json(told)})
+        replace_json(self.folder / "manifest.json", {**told, "digest": digest_of_json(told)})
 
 
 def _name(corpus: CaptionCorpus, encoder: ImageEncoder, view: View | None, with_grid: bool) -> str:
@@ -328,12 +329,6 @@ def digest_of(*arrays: Any) -> str:
     for array in arrays:
         joined.update(np.ascontiguousarray(array).view(np.uint8).ravel().data)  # without a copy
     return joined.hexdigest()[:16]
-
-
-def _replace(path: Path, told: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(told))
-    temporary.replace(path)
 
 
 class _Photos(Dataset[Tensor]):

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from captionlab.data.corpus import SPLITS, CaptionCorpus
+from captionlab.data.json_file import replace_json
 from captionlab.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -140,9 +141,7 @@ def without_bad_photos(corpus: CaptionCorpus, folder: Path, num_workers: int) ->
             reasons = examine_photos([image.path for image in corpus.images], num_workers)
             found = zip(corpus.images, reasons, strict=True)
             bad = {image.image_id: reason for image, (reason, _) in found if reason}
-            temporary = kept.with_suffix(".tmp")
-            temporary.write_text(json.dumps(bad))
-            temporary.replace(kept)
+            replace_json(kept, bad)
     bad = json.loads(kept.read_text())
     if not bad:
         return corpus
