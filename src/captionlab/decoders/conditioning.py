@@ -59,17 +59,18 @@ class Conditioning(nn.Module):
         """
         return words
 
-    def attend(self, hidden: Tensor, image: tuple[Tensor, ...]) -> Tensor | None:
-        """What the cell reads besides, given where it stands.
+    def attend(self, hidden: Tensor, image: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """What the cell reads besides, given where it stands; only asked if `context_dim` is not 0.
 
         Args:
             hidden: the top layer's (B, K, H) before this step, K captions of each image.
             image: from `prepare`.
 
         Returns:
-            (B, K, context_dim); None if that is 0.
+            The context (B, K, context_dim), and how much each position is looked at, (B, K, P),
+            summing to 1.
         """
-        return None
+        raise NotImplementedError
 
     def output(self, hidden: Tensor, image: tuple[Tensor, ...]) -> Tensor:
         """What the vocabulary layer reads: from (B, K, H) to (B, K, output_dim)."""

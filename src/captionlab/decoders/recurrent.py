@@ -77,7 +77,8 @@ class RecurrentDecoder(Decoder):
         position = torch.arange(num_tokens - 1, device=tokens.device)
         is_word = position < lengths.unsqueeze(-1)  # (B, N, T-1)
         logits = self.vocabulary(self.dropout(outputs[is_word.flatten(1)]))
-        return TeacherForced(logits, tokens[:, :, 1:][is_word])
+        caption = is_word.flatten(0, 1).nonzero()[:, 0]
+        return TeacherForced(logits, tokens[:, :, 1:][is_word], caption)
 
     def _run_steps(self, features: ImageFeatures, tokens: Tensor, lengths: Tensor) -> TeacherForced:
         # Longest first, both captions of an image and images: what is still being written at step
@@ -85,6 +86,7 @@ class RecurrentDecoder(Decoder):
         by_caption = lengths.argsort(dim=1, descending=True, stable=True)
         lengths = lengths.gather(1, by_caption)
         by_image = lengths[:, 0].argsort(descending=True, stable=True)
+        captions = by_image.unsqueeze(-1) * tokens.shape[1] + by_caption[by_image]  # (B, N)
         lengths = lengths[by_image]
         tokens = tokens.gather(1, by_caption.unsqueeze(-1).expand_as(tokens))[by_image]
         on_cpu = lengths.cpu()
@@ -115,18 +117,21 @@ class RecurrentDecoder(Decoder):
         state = tuple(
             part.unsqueeze(2).expand(-1, -1, num_captions, -1) for part in self._first_state(image)
         )  # (L, B, N, H)
-        outputs = []
+        outputs, looked = [], []
         with one_gradient_per_weight():
             for (rows, columns), part in zip(shapes, gates.split(sizes), strict=True):
                 image = _first(image, rows)
                 state = tuple(values[:, :rows, :columns] for values in state)
-                flat = self._advance(part.unflatten(0, (rows, columns)), image, state)
+                flat, weights = self._advance(part.unflatten(0, (rows, columns)), image, state)
                 state = tuple(values.unflatten(1, (rows, columns)) for values in flat)
+                assert weights is not None
+                looked.append(weights.flatten(0, 1))
                 outputs.append(self.conditioning.output(state[0][-1], image).flatten(0, 1))
         targets = pack(tokens, shift=1)
         is_word = targets != PAD_ID  # the corners of the rectangles
         logits = self.vocabulary(self.dropout(torch.cat(outputs)[is_word]))
-        return TeacherForced(logits, targets[is_word])
+        caption = pack(captions.unsqueeze(-1).expand_as(tokens))[is_word]
+        return TeacherForced(logits, targets[is_word], caption, torch.cat(looked)[is_word])
 
     def start(self, features: ImageFeatures) -> DecoderState:
         image = self.conditioning.prepare(features)
@@ -138,7 +143,7 @@ class RecurrentDecoder(Decoder):
         inputs = self.conditioning.step_input(self._embed(told), told == START_ID, state.image)
         gates = self.recurrent.project(inputs)
         before = tuple(part.unflatten(1, grouped) for part in state.memory)
-        memory = self._advance(gates, state.image, before)
+        memory, _ = self._advance(gates, state.image, before)
         hidden = memory[0][-1].unflatten(0, grouped)
         output = self.conditioning.output(hidden, state.image).flatten(0, 1)
         logits = self.vocabulary(self.dropout(output))
@@ -150,18 +155,18 @@ class RecurrentDecoder(Decoder):
 
     def _advance(
         self, gates: Tensor, image: tuple[Tensor, ...], state: tuple[Tensor, ...]
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """One step of K captions of each image: gates (B, K, gates), state each (L, B, K, H).
 
         Returns:
-            The new state, each (L, B*K, H).
+            The new state, each (L, B*K, H), and where it looked, (B, K, P), if it does.
         """
-        context = self.conditioning.attend(state[0][-1], image)
-        return self.recurrent.step(
-            gates.flatten(0, 1),
-            None if context is None else context.flatten(0, 1),
-            tuple(part.flatten(1, 2) for part in state),
-        )
+        context = weights = None
+        if self.conditioning.context_dim:
+            context, weights = self.conditioning.attend(state[0][-1], image)
+            context = context.flatten(0, 1)
+        flat = tuple(part.flatten(1, 2) for part in state)
+        return self.recurrent.step(gates.flatten(0, 1), context, flat), weights
 
     def _first_state(self, image: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The state before the start token, each (L, B, H)."""

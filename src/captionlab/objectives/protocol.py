@@ -33,5 +33,7 @@ class Objective(ABC):
 
 def cross_entropy(decoder: Decoder, batch: CaptionBatch, label_smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy per true token under teacher forcing, end token counted, in nats."""
-    logits, targets = decoder(batch.features, batch.tokens)
-    return functional.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)
+    told = decoder(batch.features, batch.tokens)
+    return functional.cross_entropy(
+        told.logits.float(), told.targets, label_smoothing=label_smoothing
+    )
