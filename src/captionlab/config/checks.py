@@ -77,6 +77,12 @@ def check(config: DictConfig) -> None:
         if value is not None and value < 1:
             raise ConfigError(f"{key} must be at least 1, found {value}.")
     _check_objective(config.objective)
+    if config.objective.get("doubly_stochastic") and "attention_dim" not in config.conditioning:
+        raise ConfigError(
+            "objective.doubly_stochastic spreads attention, found "
+            f"conditioning={config.conditioning.name}, which has none; use conditioning=attention "
+            "or dot_attention."
+        )
     _check_search(config.search)
     for key in _SHARES:
         value = OmegaConf.select(config, key)
@@ -125,6 +131,11 @@ def has_own_conditioning(config: DictConfig) -> bool:
 
 
 def _check_objective(objective: DictConfig) -> None:
+    if objective.get("doubly_stochastic", 0) < 0 or objective.get("bleu_weight", 0) < 0:
+        raise ConfigError(
+            f"objective={objective.name}: its weights must be at least 0, found "
+            f"{objective.get('doubly_stochastic', objective.get('bleu_weight'))}."
+        )
     first, last = objective.get("first_share"), objective.get("last_share")
     if first is not None and not 0 <= last <= first <= 1:
         raise ConfigError(

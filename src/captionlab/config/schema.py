@@ -212,6 +212,7 @@ class CrossEntropy:
     _target_: str = "captionlab.objectives.CrossEntropy"
     name: str = MISSING
     label_smoothing: float = MISSING
+    doubly_stochastic: float = MISSING
 
 
 @dataclass
