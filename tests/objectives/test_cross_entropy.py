@@ -42,7 +42,7 @@ def test_the_doubly_stochastic_penalty_is_that_of_the_paper(
     expected = torch.stack(penalties).mean()
     assert len(penalties) == 5
     torch.testing.assert_close(loss - plain, 2 * expected)
-    assert math.isclose(told["unevenness"], float(expected), rel_tol=1e-5)
+    assert math.isclose(told["unevenness"], expected.item(), rel_tol=1e-5)
     loss.backward()
     assert decoder.conditioning.key.weight.grad.abs().sum() > 0
 
