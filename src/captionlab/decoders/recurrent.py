@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from captionlab.decoders.cells import RecurrentLayers
 from captionlab.decoders.conditioning import Conditioning
@@ -13,6 +14,8 @@ from captionlab.decoders.protocol import Decoder, DecoderState, TeacherForced
 from captionlab.decoders.step_linear import one_gradient_per_weight
 from captionlab.decoders.words import VocabularyLayer, init_embedding
 from captionlab.types import PAD_ID, START_ID, ImageFeatures
+
+_NUM_LENGTHS = 4  # groups of captions about as long
 
 
 class RecurrentDecoder(Decoder):
@@ -70,7 +73,7 @@ class RecurrentDecoder(Decoder):
         inputs = inputs.view(num_images * num_captions, num_tokens - 1, -1)
         state = self._first_state(image)
         state = tuple(part.repeat_interleave(num_captions, dim=1) for part in state)
-        outputs, _ = self.recurrent.sequence(inputs, state)  # (B*N, T-1, H)
+        outputs = self._run_by_length(inputs, state, lengths.flatten())  # (B*N, T-1, H)
         outputs = self.conditioning.output(
             outputs.reshape(num_images, -1, outputs.shape[-1]), image
         )
@@ -79,6 +82,25 @@ class RecurrentDecoder(Decoder):
         logits = self.vocabulary(self.dropout(outputs[is_word.flatten(1)]))
         caption = is_word.flatten(0, 1).nonzero()[:, 0]
         return TeacherForced(logits, tokens[:, :, 1:][is_word], caption)
+
+    def _run_by_length(self, inputs: Tensor, state: tuple[Tensor, ...], lengths: Tensor) -> Tensor:
+        """Run captions (R, T, I) of given lengths; gives (R, T, H), of any value at padding.
+
+        On a CPU the shorter ones apart, since most of a batch's steps would be padding; another
+        device is faster with one large call.
+        """
+        if inputs.device.type != "cpu":
+            return self.recurrent.sequence(inputs, state)[0]
+        order = lengths.argsort(descending=True)
+        made = []
+        for rows in order.tensor_split(_NUM_LENGTHS):
+            if not len(rows):
+                continue
+            longest = max(1, int(lengths[rows[0]]))
+            own = tuple(part[:, rows] for part in state)
+            outputs, _ = self.recurrent.sequence(inputs[rows, :longest], own)
+            made.append(functional.pad(outputs, (0, 0, 0, inputs.shape[1] - longest)))
+        return torch.cat(made)[order.argsort()]
 
     def _run_steps(self, features: ImageFeatures, tokens: Tensor, lengths: Tensor) -> TeacherForced:
         # Longest first, both captions of an image and images: what is still being written at step
