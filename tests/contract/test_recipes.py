@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
 from captionlab.config import build
 from captionlab.config.checks import check
 from captionlab.runs.engine import execute
 from captionlab.runs.folder import RunFolder
-from tests.config.test_configs import OPTIONS, composed
+from tests.config.test_configs import CONF, OPTIONS, composed
+from tests.e2e.test_commands import run
 
 RECIPES = {  # and their data
     "merge_vgg": "flickr8k",
@@ -142,3 +144,31 @@ def test_a_recipe_runs_on_the_embedded_data(recipe: str, tmp_path: Path) -> None
     result = execute(config, RunFolder(tmp_path / "run"))
     assert result["epochs"] == 1
     assert result["scores"].keys() >= {"bleu_4", "cider_d"}
+
+
+def test_where_to_put_the_image_sweeps_over_the_four_places() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        overrides = ["experiment=where_to_put_the_image"]
+        config = compose("config", overrides=overrides, return_hydra_config=True)
+    places = config.hydra.sweeper.params.conditioning.split(",")
+    kinds = [composed(*overrides, f"conditioning={place}").conditioning for place in places]
+    assert [kind._target_.rpartition(".")[2] for kind in kinds] == [
+        "InitInjectConditioning",
+        "PreInjectConditioning",
+        "ParInjectConditioning",
+        "MergeConditioning",
+    ]
+    assert (kinds[3].combine, kinds[3].dense) == ("concatenate", False)
+
+
+@pytest.mark.slow
+def test_a_sweep_of_an_experiment_takes_more_from_the_command_line(tmp_path: Path) -> None:
+    options = ("experiment=where_to_put_the_image", "encoder=resnet18", "search.max_length=6")
+    swept = run(tmp_path, "-m", *options, "conditioning=pre_inject,merge_concatenate", "seed=0,1")
+    assert swept.returncode == 0, swept.stdout + swept.stderr
+    made = (tmp_path / "runs" / "where_to_put_the_image-shapes").glob("*/result.json")
+    assert sorted(path.parent.name.rpartition("-")[0] for path in made) == [
+        f"resnet18-gru-{place}-s{seed}"
+        for place in ("merge_concatenate", "pre_inject")
+        for seed in (0, 1)
+    ]
