@@ -30,6 +30,7 @@ _POSITIVE_IF_ANY = (
     "search.beam_size",
     "search.num_groups",
     "search.block_ngrams",
+    "schedule.patience",
 )
 _MONITORS = [f"val/{name}" for name in ("cider_d", "rouge_l", *(f"bleu_{k}" for k in (1, 2, 3, 4)))]
 _CHOICES = {
@@ -44,7 +45,14 @@ _HEADS = {  # what they are shared out of
     "decoder.num_heads": ("decoder.hidden_dim",),
     "conditioning.num_heads": ("conditioning.attention_dim", "conditioning.feature_dim"),
 }
-_SHARES = ("decoder.dropout", "conditioning.dropout", "objective.label_smoothing")
+_SHARES = (
+    "decoder.dropout",
+    "decoder.output_dropout",
+    "conditioning.dropout",
+    "conditioning.batch_norm_momentum",
+    "objective.label_smoothing",
+    "schedule.factor",
+)
 
 
 def check(config: DictConfig) -> None:

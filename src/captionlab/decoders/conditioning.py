@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from captionlab.decoders.cells import StateShape
 from captionlab.types import FeatureShape, ImageFeatures
@@ -82,6 +83,11 @@ def standardise(channels: int) -> nn.Module:
     return _OverChannels(nn.BatchNorm1d(channels, affine=False))
 
 
+def batch_norm(channels: int, momentum: float) -> nn.Module:
+    """Standardise (..., C) with that share of each batch's statistics, then scale and move."""
+    return _OverChannels(nn.BatchNorm1d(channels, momentum=momentum))
+
+
 def pooled_map(feature_shape: FeatureShape, dim: int, dropout: float) -> nn.Sequential:
     """From a standardised image vector (B, G), with dropout, to (B, dim)."""
     return nn.Sequential(
@@ -114,5 +120,11 @@ class _OverChannels(nn.Module):
         self.norm = norm
 
     def forward(self, values: Tensor) -> Tensor:
-        flat: Tensor = self.norm(torch.flatten(values, 0, -2))
+        flat, norm = torch.flatten(values, 0, -2), self.norm
+        if len(flat) > 1:
+            flat = norm(flat)
+        else:  # one vector has no variance: the statistics so far (at first 0 and 1) are used
+            flat = functional.batch_norm(
+                flat, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
         return flat.view_as(values)

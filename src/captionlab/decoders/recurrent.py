@@ -31,6 +31,7 @@ class RecurrentDecoder(Decoder):
         vocabulary_size: V.
         tie_embeddings: whether the vocabulary layer's weights are the word vectors.
         freeze_embeddings: whether the word vectors stay as they are.
+        output_dropout: probability, before the vocabulary layer; None for `dropout`.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class RecurrentDecoder(Decoder):
         vocabulary_size: int,
         tie_embeddings: bool = False,
         freeze_embeddings: bool = False,
+        output_dropout: float | None = None,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim, padding_idx=PAD_ID)
@@ -58,6 +60,7 @@ class RecurrentDecoder(Decoder):
         self.vocabulary = VocabularyLayer(conditioning.output_dim, self.embedding, tie_embeddings)
         self.conditioning = conditioning
         self.dropout = nn.Dropout(dropout)
+        self.output_dropout = nn.Dropout(dropout if output_dropout is None else output_dropout)
         init_embedding(self.embedding, freeze_embeddings)
 
     def forward(self, features: ImageFeatures, tokens: Tensor) -> TeacherForced:
@@ -79,7 +82,7 @@ class RecurrentDecoder(Decoder):
         )
         position = torch.arange(num_tokens - 1, device=tokens.device)
         is_word = position < lengths.unsqueeze(-1)  # (B, N, T-1)
-        logits = self.vocabulary(self.dropout(outputs[is_word.flatten(1)]))
+        logits = self.vocabulary(self.output_dropout(outputs[is_word.flatten(1)]))
         caption = is_word.flatten(0, 1).nonzero()[:, 0]
         return TeacherForced(logits, tokens[:, :, 1:][is_word], caption)
 
@@ -151,7 +154,7 @@ class RecurrentDecoder(Decoder):
                 outputs.append(self.conditioning.output(state[0][-1], image).flatten(0, 1))
         targets = pack(tokens, shift=1)
         is_word = targets != PAD_ID  # the corners of the rectangles
-        logits = self.vocabulary(self.dropout(torch.cat(outputs)[is_word]))
+        logits = self.vocabulary(self.output_dropout(torch.cat(outputs)[is_word]))
         caption = pack(captions.unsqueeze(-1).expand_as(tokens))[is_word]
         return TeacherForced(logits, targets[is_word], caption, torch.cat(looked)[is_word])
 
@@ -168,7 +171,7 @@ class RecurrentDecoder(Decoder):
         memory, _ = self._advance(gates, state.image, before)
         hidden = memory[0][-1].unflatten(0, grouped)
         output = self.conditioning.output(hidden, state.image).flatten(0, 1)
-        logits = self.vocabulary(self.dropout(output))
+        logits = self.vocabulary(self.output_dropout(output))
         return logits.float().log_softmax(-1), replace(state, memory=memory)
 
     def _embed(self, tokens: Tensor) -> Tensor:
