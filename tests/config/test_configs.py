@@ -86,7 +86,7 @@ def test_every_schema_key_is_an_argument_of_what_it_builds() -> None:
             taken: set[str] = set()
             for each in target.__mro__:
                 taken |= set(signature(each.__init__).parameters)
-            beside = {"encoder": {"batch_size"}, "decoder": {"word_vectors"}}
+            beside = {"encoder": {"batch_size", "lr"}, "decoder": {"word_vectors"}}
             ours = {"name", "suggested"} | beside.get(group, set())
             assert set(fields) - ours <= taken, schema
 

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.models import get_model, get_model_weights
 
 from captionlab.encoders import TorchvisionEncoder, XceptionEncoder, xception
-from captionlab.encoders.frozen import FrozenEncoder
+from captionlab.encoders.classifier import ClassifierEncoder
 from captionlab.encoders.xception import Xception
 from captionlab.errors import ConfigError, WeightsError
 from captionlab.types import Preprocessing
@@ -38,7 +38,7 @@ SIZES: dict[str, int | None] = {
 encoders = pytest.mark.parametrize("architecture", SIZES)
 
 
-def made(architecture: str, **options: Any) -> FrozenEncoder:
+def made(architecture: str, **options: Any) -> ClassifierEncoder:
     """An encoder with random weights unless told otherwise."""
     options = {"weights": "none", **options}
     if architecture == "xception":
@@ -56,7 +56,7 @@ def blobs(num_images: int, size: int) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def resnet18() -> FrozenEncoder:
+def resnet18() -> ClassifierEncoder:
     encoder = made("resnet18", image_size=64)
     encoder.prepare([pixels(8), pixels(8) + 0.5], CPU)
     return encoder
@@ -145,7 +145,7 @@ def test_features_are_what_the_whole_classifier_computes(architecture: str, tmp_
         torch.testing.assert_close(found, whole(pixels(2, size)), rtol=1e-4, atol=1e-5)
 
 
-def test_positions_run_row_by_row(resnet18: FrozenEncoder) -> None:
+def test_positions_run_row_by_row(resnet18: ClassifierEncoder) -> None:
     image = torch.zeros(1, 3, 64, 64)
     image[:, :, :32, 32:] = 3.0  # the top right corner
     with torch.inference_mode():
@@ -163,7 +163,7 @@ def test_the_class_token_is_no_position() -> None:
     assert encoder(pixels(1)).grid.flatten().tolist() == list(range(1, 197))
 
 
-def test_preparing_twice_gives_the_same(resnet18: FrozenEncoder) -> None:
+def test_preparing_twice_gives_the_same(resnet18: ClassifierEncoder) -> None:
     twice = made("resnet18", image_size=64)
     for _ in range(2):
         twice.prepare([pixels(8), pixels(8) + 0.5], CPU)

@@ -15,7 +15,7 @@ from captionlab.data import CaptionDataModule
 from captionlab.errors import ConfigError, RunError
 from captionlab.runs.folder import RunFolder
 from captionlab.runs.identity import plain_config, register_resolver
-from captionlab.runs.trained import TrainedEnsemble, TrainedModel, load_decoder
+from captionlab.runs.trained import TrainedEnsemble, TrainedModel, load_weights
 from captionlab.types import Hypothesis
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -37,14 +37,15 @@ class Place:
     def run(self, name: str, *overrides: str, words: list[str] | None = None) -> Path:
         datamodule, config = self._set_up(overrides)
         vocabulary = words or datamodule.vocabulary.to_list()
-        decoder = build.build_decoder(config, datamodule.features.feature_shape, len(vocabulary))
+        decoder = build.build_decoder(config, datamodule.feature_shape, len(vocabulary))
         with torch.no_grad():  # larger than fresh, so that captions differ
             for parameter in decoder.parameters():
                 parameter.mul_(3)
-        manifest = datamodule.features.manifest
         told = {
             "config": plain_config(config),
-            "features": {key: manifest[key] for key in ("corpus", "encoder")},
+            "features": {
+                key: datamodule.encoded[key] for key in ("corpus", "encoder", "preprocessing")
+            },
             "vocabulary": vocabulary,
         }
         folder = RunFolder(self.folder / name)
@@ -103,7 +104,7 @@ def test_a_decoder_goes_on_from_a_run_or_a_checkpoint(place: Place) -> None:
     expected = TrainedModel(run / "checkpoints" / "best.ckpt").decoder.state_dict()
     for source in (run, run / "checkpoints" / "best.ckpt"):
         decoder = TrainedModel(place.run(f"n{source.name}", "seed=3") / "checkpoints/best.ckpt")
-        load_decoder(decoder.decoder, source, place.datamodule)
+        load_weights(decoder.decoder, source, place.datamodule)
         for key, value in decoder.decoder.state_dict().items():
             assert torch.equal(value, expected[key]), key
 
@@ -122,7 +123,7 @@ def test_weights_that_do_not_fit_are_refused(
 ) -> None:
     ours = TrainedModel(place.run(f"ours-{name}") / "checkpoints" / "best.ckpt").decoder
     with pytest.raises(ConfigError, match=message) as error:
-        load_decoder(ours, place.run(name, *overrides), place.datamodule)
+        load_weights(ours, place.run(name, *overrides), place.datamodule)
     assert "\n" not in str(error.value)
 
 
@@ -131,7 +132,7 @@ def test_a_run_of_another_vocabulary_is_not_gone_on_from(place: Place) -> None:
     other = place.run("words", words=[*words[:-1], "zebra"])
     ours = TrainedModel(place.run("with-words") / "checkpoints" / "best.ckpt").decoder
     with pytest.raises(ConfigError, match="another vocabulary"):
-        load_decoder(ours, other, place.datamodule)
+        load_weights(ours, other, place.datamodule)
     (place.folder / "text.ckpt").write_text("no")
     with pytest.raises(RunError, match="is no checkpoint of captionlab"):
-        load_decoder(ours, place.folder / "text.ckpt", place.datamodule)
+        load_weights(ours, place.folder / "text.ckpt", place.datamodule)
