@@ -14,7 +14,7 @@ import time
 import torch
 
 from captionlab.encoders import TorchvisionEncoder, XceptionEncoder
-from captionlab.encoders.frozen import FrozenEncoder
+from captionlab.encoders.classifier import ClassifierEncoder
 
 BATCH = 8
 ARCHITECTURES = (
@@ -35,14 +35,14 @@ ARCHITECTURES = (
 )
 
 
-def made(architecture: str) -> FrozenEncoder:
+def made(architecture: str) -> ClassifierEncoder:
     """With random weights."""
     if architecture == "xception":
         return XceptionEncoder("none")
     return TorchvisionEncoder(architecture, "none")
 
 
-def seconds_per_image(encoder: FrozenEncoder) -> float:
+def seconds_per_image(encoder: ClassifierEncoder) -> float:
     """Of the fastest batch, after the one that fits the random weights."""
     size = encoder.preprocessing.image_size
     images = torch.randn(BATCH, 3, size, size)

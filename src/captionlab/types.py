@@ -113,6 +113,34 @@ class CaptionBatch:
 
 
 @dataclass(frozen=True)
+class PixelBatch:
+    """What becomes a `CaptionBatch` in an encoder that is trained.
+
+    Attributes:
+        image_ids: B ids, as in the corpus.
+        pixels: uint8 (B, 3, S, S).
+        tokens: as in `CaptionBatch`.
+    """
+
+    image_ids: tuple[str, ...]
+    pixels: Tensor
+    tokens: Tensor
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PixelBatch:
+        return PixelBatch(
+            self.image_ids,
+            self.pixels.to(device, non_blocking=non_blocking),
+            self.tokens.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> PixelBatch:
+        return PixelBatch(self.image_ids, self.pixels.pin_memory(), self.tokens.pin_memory())
+
+
+@dataclass(frozen=True)
 class Hypothesis:
     """One caption found by a search.
 

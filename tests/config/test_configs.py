@@ -86,7 +86,7 @@ def test_every_schema_key_is_an_argument_of_what_it_builds() -> None:
             taken: set[str] = set()
             for each in target.__mro__:
                 taken |= set(signature(each.__init__).parameters)
-            beside = {"encoder": {"batch_size"}, "decoder": {"word_vectors"}}
+            beside = {"encoder": {"batch_size", "lr"}, "decoder": {"word_vectors"}}
             ours = {"name", "suggested"} | beside.get(group, set())
             assert set(fields) - ours <= taken, schema
 
@@ -132,6 +132,17 @@ def test_values_that_cannot_be_are_told(override: str, message: str) -> None:
             "data.stored_features=pooled keeps no maps, but conditioning=attention looks at them",
         ),
         (["conditioning=built_in"], "decoder=lstm has no conditioning of its own"),
+        (["encoder.lr=1.0e-4"], "encoder.lr=0.0001 has no effect while encoder.train=none; set"),
+        (["encoder.train=last", "encoder.lr=-1"], "encoder.lr must be positive, found -1.0"),
+        (["encoder.grid_size=0"], "encoder.grid_size must be at least 1, found 0"),
+        (
+            ["conditioning=merge", "data.stored_features=pooled", "encoder.train=3"],
+            "data.stored_features=pooled has no effect with encoder.train=3, which stores no",
+        ),
+        (
+            ["conditioning=merge", "data.stored_features=pooled", "encoder.grid_size=7"],
+            "encoder.grid_size=7 has no effect on data.stored_features=pooled",
+        ),
         (
             ["decoder=transformer", "decoder.num_heads=7"],
             "decoder.num_heads must divide decoder.hidden_dim=128, found 7",

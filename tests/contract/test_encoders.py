@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 from torchvision.models import get_model, get_model_weights
 
 from captionlab.encoders import TorchvisionEncoder, XceptionEncoder, xception
-from captionlab.encoders.frozen import FrozenEncoder
+from captionlab.encoders.classifier import ClassifierEncoder
+from captionlab.encoders.stages import find_stages
 from captionlab.encoders.xception import Xception
 from captionlab.errors import ConfigError, WeightsError
 from captionlab.types import Preprocessing
@@ -36,9 +37,28 @@ SIZES: dict[str, int | None] = {
     "xception": 72,
 }
 encoders = pytest.mark.parametrize("architecture", SIZES)
+# How many stages each has, and the first and the last parameter of the last one.
+STAGES = {
+    "resnet18": (5, "layer4.0.conv1.weight", "layer4.1.bn2.bias"),
+    "resnet50": (5, "layer4.0.conv1.weight", "layer4.2.bn3.bias"),
+    "vgg16": (5, "features.24.weight", "features.28.bias"),
+    "inception_v3": (5, "Mixed_7a.branch3x3_1.conv.weight", "Mixed_7c.branch_pool.bn.bias"),
+    "densenet121": (5, "features.denseblock4.denselayer1.norm1.weight", "features.norm5.bias"),
+    "efficientnet_v2_s": (5, "features.6.0.block.1.0.weight", "features.7.1.bias"),
+    "convnext_tiny": (4, "features.6.1.weight", "features.7.2.block.5.bias"),
+    "vit_b_16": (13, "encoder.layers.encoder_layer_11.ln_1.weight", "encoder.ln.bias"),
+    "swin_t": (4, "features.6.norm.weight", "norm.bias"),
+    "mobilenet_v3_large": (5, "features.13.block.1.0.weight", "features.16.1.bias"),
+    "regnet_y_400mf": (
+        5,
+        "trunk_output.block4.block4-0.proj.0.weight",
+        "trunk_output.block4.block4-5.f.c.1.bias",
+    ),
+    "xception": (5, "block12.rep.1.conv1.weight", "bn4.bias"),
+}
 
 
-def made(architecture: str, **options: Any) -> FrozenEncoder:
+def made(architecture: str, **options: Any) -> ClassifierEncoder:
     """An encoder with random weights unless told otherwise."""
     options = {"weights": "none", **options}
     if architecture == "xception":
@@ -56,7 +76,7 @@ def blobs(num_images: int, size: int) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def resnet18() -> FrozenEncoder:
+def resnet18() -> ClassifierEncoder:
     encoder = made("resnet18", image_size=64)
     encoder.prepare([pixels(8), pixels(8) + 0.5], CPU)
     return encoder
@@ -88,6 +108,111 @@ def test_an_encoder_keeps_its_word(architecture: str) -> None:
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     for name, value in encoder.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+@encoders
+def test_a_stage_is_what_works_at_one_resolution(architecture: str) -> None:
+    encoder = made(architecture)
+    trunk, number = encoder.trunk, STAGES[architecture][0]
+    assert isinstance(trunk, fx.GraphModule)
+    (output,) = trunk.graph.find_nodes(op="output")
+    found = find_stages(trunk, output.args[0]["grid"], encoder.preprocessing.image_size)
+    assert (len(found), found[-1][0], found[-1][-1]) == STAGES[architecture]
+    names = [name for stage in found for name in stage]
+    assert len(names) == len(set(names))
+    assert set(names) <= {name for name, _ in trunk.named_parameters()}
+    with pytest.raises(ConfigError, match=f"train={number + 1}, but .* has {number} stages"):
+        made(architecture, train=str(number + 1))
+
+
+def test_three_stages_of_a_resnet_begin_with_its_second_block() -> None:
+    encoder = made("resnet101", train="3", image_size=64)
+    encoder.prepare([pixels(4)], CPU)
+    layers = {n.split(".")[0] for n, p in encoder.trunk.named_parameters() if p.requires_grad}
+    assert layers == {"layer2", "layer3", "layer4"}
+    assert encoder.num_trained_parameters == sum(p.numel() for p in encoder.trained_parameters())
+
+
+@encoders
+def test_the_last_stage_alone_is_trained(architecture: str) -> None:
+    """By gradients of the map and of the vector, for decoders may look at one of them alone."""
+    encoder = made(architecture, image_size=SIZES[architecture], train="last")
+    images = blobs(2, encoder.preprocessing.image_size)
+    encoder.prepare([images], CPU)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    features = encoder.train()(images)
+    for made_of in (features.grid, features.pooled):
+        encoder.zero_grad()
+        made_of.float().square().mean().backward(retain_graph=True)
+        with_gradient = [n for n, p in encoder.trunk.named_parameters() if p.grad is not None]
+        assert with_gradient == [n for n, p in encoder.trunk.named_parameters() if p.requires_grad]
+        assert with_gradient[0].split(".")[0] == STAGES[architecture][1].split(".")[0]
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_nothing_is_kept_of_frozen_stages() -> None:
+    def kept(train: str) -> list[int]:
+        encoder = made("resnet18", image_size=64, train=train)
+        encoder.prepare([pixels(4)], CPU)
+        sides: list[int] = []
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.dim() == 4 and tensor.shape[0] == 4:  # of the images
+                sides.append(tensor.shape[-1])
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            encoder(pixels(4))
+        return sides
+
+    assert max(kept("last")) == 4, "what the last stage reads"
+    assert max(kept("all")) == 64
+
+
+def test_a_trained_encoder_begins_as_the_frozen_one() -> None:
+    frozen, trained = (made("resnet18", image_size=64, train=train) for train in ("none", "all"))
+    for encoder in (frozen, trained):
+        encoder.prepare([pixels(8)], CPU)
+    with torch.inference_mode():
+        one, other = frozen(pixels(2)), trained(pixels(2))
+    torch.testing.assert_close(one.grid, other.grid, rtol=1e-4, atol=1e-5)
+    assert frozen.fingerprint == trained.fingerprint
+    assert frozen.num_trained_parameters == 0
+    assert trained.num_trained_parameters == trained.num_parameters
+
+
+@pytest.mark.parametrize("train", ["first", "0", "-1", "1.5", ""])
+def test_what_cannot_be_trained_is_told(train: str) -> None:
+    with pytest.raises(ConfigError, match="unknown; use none, last, all, or a number") as error:
+        made("resnet18", train=train)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("architecture", "size"), [("resnet18", 96), ("vit_b_16", None)])
+def test_a_map_is_averaged_to_the_size_asked_for(architecture: str, size: int | None) -> None:
+    plain = made(architecture, image_size=size)
+    rows, columns = plain.feature_shape.grid_size
+    images = blobs(2, plain.preprocessing.image_size)
+    plain.prepare([images], CPU)
+    with torch.inference_mode():
+        expected = plain(images)
+    maps = expected.grid.transpose(1, 2).unflatten(2, (rows, columns))
+    for grid_size in (1, 2, rows + 3):
+        encoder = made(architecture, image_size=size, grid_size=grid_size)
+        encoder.trunk = plain.trunk
+        with torch.inference_mode():
+            features = encoder(images)
+        assert encoder.feature_shape.grid_size == (grid_size, grid_size)
+        assert features.grid.shape == (2, grid_size**2, encoder.feature_shape.grid_dim)
+        averaged = nn.functional.adaptive_avg_pool2d(maps, grid_size)
+        torch.testing.assert_close(features.grid, averaged.flatten(2).transpose(1, 2))
+        assert torch.equal(features.pooled, expected.pooled)
+
+
+def test_the_names_of_features_on_disk_stay() -> None:
+    assert made("resnet18").fingerprint == "resnet18/layer4_1_relu_1/flatten/random-0-64"
+    assert made("resnet18", grid_size=14).fingerprint.endswith("/random-0-64/grid-14")
 
 
 @encoders
@@ -145,7 +270,7 @@ def test_features_are_what_the_whole_classifier_computes(architecture: str, tmp_
         torch.testing.assert_close(found, whole(pixels(2, size)), rtol=1e-4, atol=1e-5)
 
 
-def test_positions_run_row_by_row(resnet18: FrozenEncoder) -> None:
+def test_positions_run_row_by_row(resnet18: ClassifierEncoder) -> None:
     image = torch.zeros(1, 3, 64, 64)
     image[:, :, :32, 32:] = 3.0  # the top right corner
     with torch.inference_mode():
@@ -163,7 +288,7 @@ def test_the_class_token_is_no_position() -> None:
     assert encoder(pixels(1)).grid.flatten().tolist() == list(range(1, 197))
 
 
-def test_preparing_twice_gives_the_same(resnet18: FrozenEncoder) -> None:
+def test_preparing_twice_gives_the_same(resnet18: ClassifierEncoder) -> None:
     twice = made("resnet18", image_size=64)
     for _ in range(2):
         twice.prepare([pixels(8), pixels(8) + 0.5], CPU)

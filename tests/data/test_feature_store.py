@@ -28,7 +28,7 @@ class MeanColour:
     preprocessing = Preprocessing(32, 32, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     feature_shape = FeatureShape((2, 2), 3, 3)
     num_calibration_images = 4
-    num_parameters = 0
+    num_parameters = num_trained_parameters = 0
 
     def __init__(self, fingerprint: str = "mean/1", dies_after: int | None = None) -> None:
         self.fingerprint = fingerprint

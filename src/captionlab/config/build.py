@@ -19,6 +19,7 @@ from captionlab.config.checks import has_own_conditioning
 from captionlab.data import CaptionDataModule, ImageEncoder
 from captionlab.decoders import Decoder
 from captionlab.decoders.cells import StateShape
+from captionlab.encoders import ClassifierEncoder
 from captionlab.errors import ConfigError
 from captionlab.metrics import CaptionMetrics
 from captionlab.objectives import Objective
@@ -57,8 +58,8 @@ class Machine(NamedTuple):
 
 
 def build_data(config: DictConfig, machine: Machine) -> CaptionDataModule:
-    """The data module, its photos encoded by the frozen encoder when it is prepared."""
-    encoder = _partial(config.encoder, leave_out=("batch_size",))()
+    """The data module; its photos are encoded when it is prepared, unless the encoder trains."""
+    encoder = _partial(config.encoder, leave_out=("batch_size", "lr"))()
     return _build_data(config, machine, encoder)
 
 
@@ -87,11 +88,15 @@ def build_module(
     config: DictConfig, datamodule: CaptionDataModule, identity: dict[str, Any]
 ) -> CaptioningModule:
     """The LightningModule for data that is set up; each part is seeded by itself."""
-    shape, vocabulary = datamodule.features.feature_shape, datamodule.vocabulary
-    decoder = build_decoder(config, shape, len(vocabulary))
+    vocabulary = datamodule.vocabulary
+    decoder = build_decoder(config, datamodule.feature_shape, len(vocabulary))
     if config.decoder.word_vectors is not None:
         _load_word_vectors(decoder, Path(config.decoder.word_vectors), vocabulary)
+    encoder, encoder_lr = datamodule.encoder, config.encoder.lr
+    assert encoder is None or isinstance(encoder, ClassifierEncoder)
     return CaptioningModule(
+        encoder=encoder,
+        encoder_lr=config.optimizer.lr / 10 if encoder_lr is None else encoder_lr,
         decoder=decoder,
         objective=_build_objective(config, datamodule),
         validation_search=GreedySearch(config.search.max_length),

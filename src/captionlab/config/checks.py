@@ -22,6 +22,7 @@ _POSITIVE = (
     "trainer.max_epochs",
 )
 _POSITIVE_IF_ANY = (
+    "encoder.grid_size",
     "decoder.feedforward_ratio",
     "conditioning.feature_dim",
     "conditioning.attention_dim",
@@ -84,6 +85,7 @@ def check(config: DictConfig) -> None:
         value = OmegaConf.select(config, key)
         if value is not None and value < 1:
             raise ConfigError(f"{key} must be at least 1, found {value}.")
+    _check_encoder(config)
     _check_objective(config.objective)
     if config.objective.get("doubly_stochastic") and "attention_dim" not in config.conditioning:
         raise ConfigError(
@@ -136,6 +138,27 @@ def check(config: DictConfig) -> None:
 def has_own_conditioning(config: DictConfig) -> bool:
     """Whether the decoder needs none of the `conditioning` group."""
     return "cell" not in config.decoder
+
+
+def _check_encoder(config: DictConfig) -> None:
+    encoder, stored = config.encoder, config.data.stored_features
+    if encoder.lr is not None and encoder.lr <= 0:
+        raise ConfigError(f"encoder.lr must be positive, found {encoder.lr}.")
+    if encoder.lr is not None and encoder.train == "none":
+        raise ConfigError(
+            f"encoder.lr={encoder.lr} has no effect while encoder.train=none; "
+            "set encoder.train=last, all or a number of stages, or leave encoder.lr out."
+        )
+    if stored == "pooled" and encoder.train != "none":
+        raise ConfigError(
+            f"data.stored_features=pooled has no effect with encoder.train={encoder.train}, which "
+            "stores no features; leave it out."
+        )
+    if stored == "pooled" and encoder.grid_size is not None:
+        raise ConfigError(
+            f"encoder.grid_size={encoder.grid_size} has no effect on data.stored_features=pooled, "
+            "which keeps no maps; leave one of them out."
+        )
 
 
 def _check_objective(objective: DictConfig) -> None:

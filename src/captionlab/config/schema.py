@@ -127,6 +127,9 @@ class Encoder:
     init_seed: int = MISSING
     pooled: str = MISSING
     batch_size: int = MISSING
+    train: str = "none"  # or last, all, or how many of the last stages
+    lr: float | None = None  # of what is trained; a tenth of the optimizer's unless given
+    grid_size: int | None = None  # rows and columns of the map; the network's own unless given
 
 
 @dataclass

@@ -4,45 +4,49 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Sampler
 
 from captionlab.data.augmentation import Augmentation, View, mirror_words
+from captionlab.data.batches import Item, ItemsWithPhotos, pad_captions, pixel_batch
 from captionlab.data.corpus import SPLITS, CaptionCorpus, Split
-from captionlab.data.feature_store import FeatureStore, ImageEncoder
+from captionlab.data.feature_store import FeatureStore, ImageEncoder, describe, prepare
 from captionlab.data.photos import num_cores, without_bad_photos
+from captionlab.data.pixels import Photos, pixel_batches
 from captionlab.data.readers import read_corpus
 from captionlab.data.shapes import ATTRIBUTES, check_caption, generate_shapes, read_scenes
+from captionlab.errors import DataError
 from captionlab.text import Tokenizer, Vocabulary
-from captionlab.types import PAD_ID, CaptionBatch, ImageFeatures
+from captionlab.types import CaptionBatch, FeatureShape, ImageFeatures, PixelBatch
 
 log = logging.getLogger(__name__)
 
-_Item = tuple[int, str, list[list[int]]]  # view, image id, its captions as ids
+Batch = CaptionBatch | PixelBatch
 _POOL = 50  # batches that are sorted together by length
 
 
 class CaptionDataModule(pl.LightningDataModule):
-    """Batches of one data set, its images encoded by a frozen encoder.
+    """Batches of one data set: features of a frozen encoder, or pixels for one that is trained.
 
     Args:
         root: folder of the data set.
-        encoder: frozen; run once for each image, ever. None where only the corpus is wanted.
+        encoder: if frozen, run once for each image, ever; if trained, only loaded. None where only
+            the corpus is wanted.
         tokenizer: of captions.
         min_count: a word seen fewer times in training captions is unknown.
         max_vocabulary: most words, special ones included; None for no limit.
         max_caption_length: training captions are cut after so many words.
         batch_size: images per training batch, each with all its captions.
         eval_batch_size: images per validation and test batch.
-        num_workers: processes that read photos while encoding; None for a quarter of the cores,
-            for all but one where another device encodes, and for at most 8.
+        num_workers: processes that read photos; None for a quarter of the cores, for all but one
+            where another device encodes, and for at most 8.
         feature_dir: where encoded images are kept.
         encode_batch_size: images encoded at once.
         device: where the encoder runs.
@@ -58,12 +62,17 @@ class CaptionDataModule(pl.LightningDataModule):
     Attributes:
         corpus: after `setup`.
         vocabulary: of the training captions, after `setup`.
-        features: of all images, after `setup`.
+        features: of all images, after `setup`; None where the encoder is trained.
+        encoded: what the images are encoded by and what it cost, after `setup`: the manifest of
+            `features`, or its like.
+        feature_shape: of an image, after `setup`.
     """
 
     corpus: CaptionCorpus
     vocabulary: Vocabulary
-    features: FeatureStore
+    features: FeatureStore | None
+    encoded: dict[str, Any]
+    feature_shape: FeatureShape
 
     def __init__(
         self,
@@ -109,7 +118,7 @@ class CaptionDataModule(pl.LightningDataModule):
         self.group_by_length = group_by_length
         self.views: list[FeatureStore] = []
         self.on_bad_image = on_bad_image
-        self._captions: dict[Split, list[_Item]] = {}
+        self._captions: dict[Split, list[Item]] = {}
 
     @abstractmethod
     def read(self) -> CaptionCorpus:
@@ -157,7 +166,7 @@ class CaptionDataModule(pl.LightningDataModule):
             split: [(0, image, self._encode(captions)) for image, captions in images.items()]
             for split, images in tokenized.items()
         }
-        for view in range(1, len(self.views) + 1):
+        for view in range(1, len(self._views()) + 1):
             for image, captions in tokenized["train"].items():
                 told = [mirror_words(c) for c in captions] if view % 2 else captions
                 self._captions["train"].append((view, image, self._encode(told)))
@@ -195,18 +204,29 @@ class CaptionDataModule(pl.LightningDataModule):
         """
         return {}
 
-    def train_dataloader(self) -> DataLoader[CaptionBatch]:
+    def read_pixels(
+        self, corpus: CaptionCorpus, image_ids: Iterable[str], batch_size: int
+    ) -> Iterator[Tensor]:
+        """Plain photos of a corpus, this one or another, in order, uint8 (B, 3, S, S)."""
+        assert self.encoder is not None, "made as a reader"
+        paths = {image.image_id: image.path for image in corpus.images}
+        photos = Photos([(paths[i], None) for i in image_ids], self.encoder.preprocessing)
+        return pixel_batches(photos, batch_size, self.num_workers)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader("train", self.batch_size, shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[CaptionBatch]:
+    def val_dataloader(self) -> DataLoader[Batch]:
         return self._loader("val", self.eval_batch_size, shuffle=False)
 
-    def test_dataloader(self) -> DataLoader[CaptionBatch]:
+    def test_dataloader(self) -> DataLoader[Batch]:
         return self._loader("test", self.eval_batch_size, shuffle=False)
 
     def transfer_batch_to_device(
-        self, batch: CaptionBatch, device: torch.device, dataloader_idx: int
-    ) -> CaptionBatch:
+        self, batch: Batch | str, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        if isinstance(batch, str):  # from a worker
+            raise DataError(batch)
         return batch.to(device, non_blocking=True)
 
     def _load(self) -> None:
@@ -216,41 +236,59 @@ class CaptionDataModule(pl.LightningDataModule):
         self.corpus.require(*SPLITS)
         for note in self.corpus.notes:
             log.info("%s: %s", self.corpus.name, note)
+        assert self.encoder is not None, "made as a reader"
+        self.feature_shape = self.encoder.feature_shape
+        if self.encoder.num_trained_parameters:
+            told = describe(self.corpus, self.encoder)
+            self.encoded = {"name": None, "encode_seconds": 0.0, **told}
+            # On the CPU, from where Lightning takes it to each process's device.
+            cpu = torch.device("cpu")
+            prepare(self.encoder, self.corpus, cpu, self.encode_batch_size, self.num_workers)
+            self.features = None
+            return
         self.features = self.open_features(self.corpus)
-        if self.augmentation is not None:
-            for number in range(1, self.augmentation.num_views + 1):
-                view = View(self.augmentation, number)
-                self.views.append(self.open_features(self.corpus, view))
-        del self.encoder  # its weights are no more needed
+        self.encoded = self.features.manifest
+        self.views = [self.open_features(self.corpus, view) for view in self._views()]
+        self.encoder = None  # its weights are no more needed
 
-    def _loader(self, split: Split, batch_size: int, shuffle: bool) -> DataLoader[CaptionBatch]:
+    def _views(self) -> list[View]:
+        """Other views of training photos, from number 1 on."""
+        if self.augmentation is None:
+            return []
+        return [View(self.augmentation, i) for i in range(1, self.augmentation.num_views + 1)]
+
+    def _loader(self, split: Split, batch_size: int, shuffle: bool) -> DataLoader[Batch]:
         items = self._captions[split]
-        num_views = 1 + len(self.views) if split == "train" else 1
+        num_views = 1 + len(self._views()) if split == "train" else 1
         num_images = len(items) // num_views
         lengths = [max(map(len, captions)) for _, _, captions in items[:num_images]]
         pool = _POOL * batch_size if shuffle and self.group_by_length else 1
-        loader: DataLoader[CaptionBatch] = DataLoader(
-            items,  # type: ignore[arg-type]
+        stored = self.features is not None
+        loader: DataLoader[Batch] = DataLoader(
+            items if stored else self._with_photos(items),  # type: ignore[arg-type]
             batch_size=batch_size,
             sampler=EpochSampler(num_images, self.seed, shuffle, num_views, lengths, pool),
-            collate_fn=self._collate,
+            num_workers=0 if stored else self.num_workers,
+            collate_fn=self._collate if stored else pixel_batch,
             # It draws a number per iterator, and a resumed training makes another number of these.
             generator=torch.Generator(),
             pin_memory=self.device.type == "cuda",
         )
         return loader
 
-    def _collate(self, items: Sequence[_Item]) -> CaptionBatch:
-        image_ids = tuple(image for _, image, _ in items)
-        num_captions = max(len(captions) for _, _, captions in items)
-        rows: list[Tensor] = []
-        for _, _, captions in items:
-            rows += [torch.tensor(caption) for caption in captions]
-            rows += [torch.zeros(0, dtype=torch.int64)] * (num_captions - len(captions))
-        tokens = pad_sequence(rows, batch_first=True, padding_value=PAD_ID)
-        return CaptionBatch(image_ids, self._read(items), tokens.view(len(items), num_captions, -1))
+    def _with_photos(self, items: Sequence[Item]) -> ItemsWithPhotos:
+        assert self.encoder is not None
+        paths = {image.image_id: image.path for image in self.corpus.images}
+        views = [None, *self._views()]
+        photos = [(paths[image], views[view]) for view, image, _ in items]
+        return ItemsWithPhotos(items, Photos(photos, self.encoder.preprocessing))
 
-    def _read(self, items: Sequence[_Item]) -> ImageFeatures:
+    def _collate(self, items: Sequence[Item]) -> CaptionBatch:
+        image_ids = tuple(image for _, image, _ in items)
+        return CaptionBatch(image_ids, self._read(items), pad_captions(items))
+
+    def _read(self, items: Sequence[Item]) -> ImageFeatures:
+        assert self.features is not None
         if not any(view for view, _, _ in items):
             return self.features.read(image for _, image, _ in items)
         stores = [self.features, *self.views]

@@ -8,7 +8,7 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from captionlab.data.augmentation import View
 from captionlab.data.corpus import CaptionCorpus
 from captionlab.data.json_file import replace_json
-from captionlab.data.transforms import normalise, read_pixels
-from captionlab.errors import DataError, StorageError
+from captionlab.data.pixels import Photos, pixel_batches
+from captionlab.data.transforms import normalise
+from captionlab.errors import StorageError
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class ImageEncoder(Protocol):
     feature_shape: FeatureShape
     num_calibration_images: int
     num_parameters: int
+    num_trained_parameters: int
 
     def prepare(self, batches: Iterable[Tensor], device: torch.device) -> None:
         """Load weights; see `captionlab.encoders`."""
@@ -200,10 +201,10 @@ class _Builder:
         arrays = {name: self._map(name, create=done == 0) for name in self.shapes}
         began = time.perf_counter()
         images = self.images
-        paths = [image.path for image in images[done:]]
-        photos = _Photos(paths, self.encoder.preprocessing, self.view)
-        batches = _pixel_batches(photos, batch_size, num_workers)
-        self._prepare(batch_size, num_workers)
+        rest = [(image.path, self.view) for image in images[done:]]
+        photos = Photos(rest, self.encoder.preprocessing)
+        batches = pixel_batches(photos, batch_size, num_workers)
+        prepare(self.encoder, self.corpus, self.device, batch_size, num_workers)
         written = recorded = done
         told = began
         with tqdm(
@@ -255,13 +256,6 @@ class _Builder:
             self.folder / f"{name}.npy", mode=mode, dtype=_HALF, shape=self.shapes[name]
         )
 
-    def _prepare(self, batch_size: int, num_workers: int) -> None:
-        sample = self.corpus.splits["train"][: self.encoder.num_calibration_images]
-        preprocessing = self.encoder.preprocessing
-        photos = _Photos([image.path for image in sample], preprocessing)
-        batches = _pixel_batches(photos, batch_size, num_workers)
-        self.encoder.prepare((normalise(pixels, preprocessing) for pixels in batches), self.device)
-
     def _encode(self, pixels: Tensor) -> dict[str, Any]:
         images = normalise(pixels.to(self.device), self.encoder.preprocessing)
         with (
@@ -291,14 +285,10 @@ class _Builder:
         sample = sorted({round(i * (num_images - 1) / 15) for i in range(16)})
         told = {
             "name": self.folder.name,
-            "corpus": self.corpus.fingerprint,
-            "encoder": self.encoder.fingerprint,
-            "preprocessing": asdict(self.encoder.preprocessing),
-            "feature_shape": asdict(self.encoder.feature_shape),
+            **describe(self.corpus, self.encoder),
             "num_positions": self.num_positions,
             "encode_seconds": seconds,
             "encode_dtype": str(self.autocast_dtype or torch.float32),
-            "encoder_parameters": self.encoder.num_parameters,
             "num_bytes": sum(array.nbytes for array in arrays.values()),
             "sample": {
                 row: digest_of(arrays["grid"][row], arrays["pooled"][row]) for row in sample
@@ -307,6 +297,32 @@ class _Builder:
             "image_ids": [image.image_id for image in self.images],
         }
         replace_json(self.folder / "manifest.json", {**told, "digest": digest_of_json(told)})
+
+
+def prepare(
+    encoder: ImageEncoder,
+    corpus: CaptionCorpus,
+    device: torch.device,
+    batch_size: int,
+    num_workers: int,
+) -> None:
+    """Load the encoder's weights, fitted to the first training images where they are random."""
+    preprocessing = encoder.preprocessing
+    sample = corpus.splits["train"][: encoder.num_calibration_images]
+    photos = Photos([(image.path, None) for image in sample], preprocessing)
+    batches = pixel_batches(photos, batch_size, num_workers)
+    encoder.prepare((normalise(pixels, preprocessing) for pixels in batches), device)
+
+
+def describe(corpus: CaptionCorpus, encoder: ImageEncoder) -> dict[str, Any]:
+    """What features are made of, in plain values."""
+    return {
+        "corpus": corpus.fingerprint,
+        "encoder": encoder.fingerprint,
+        "preprocessing": asdict(encoder.preprocessing),
+        "feature_shape": asdict(encoder.feature_shape),
+        "encoder_parameters": encoder.num_parameters,
+    }
 
 
 def _name(corpus: CaptionCorpus, encoder: ImageEncoder, view: View | None, with_grid: bool) -> str:
@@ -335,48 +351,3 @@ def digest_of(*arrays: Any) -> str:
     for array in arrays:
         joined.update(np.ascontiguousarray(array).view(np.uint8).ravel().data)  # without a copy
     return joined.hexdigest()[:16]
-
-
-class _Photos(Dataset[Tensor]):
-    def __init__(
-        self, paths: list[Path], preprocessing: Preprocessing, view: View | None = None
-    ) -> None:
-        self.paths = paths
-        self.preprocessing = preprocessing
-        self.view = view
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Tensor | str:  # type: ignore[override]
-        try:
-            return read_pixels(self.paths[index], self.preprocessing, self.view)
-        except DataError as error:
-            return str(error)  # a worker would wrap it in its own traceback
-
-
-def _collate(photos: list[Tensor | str]) -> Tensor | str:
-    unreadable = [photo for photo in photos if isinstance(photo, str)]
-    if unreadable:
-        return unreadable[0]
-    return torch.stack([photo for photo in photos if isinstance(photo, Tensor)])
-
-
-def _pixel_batches(photos: _Photos, batch_size: int, num_workers: int) -> Iterator[Tensor]:
-    """Decoded photos in order, uint8 (B, 3, S, S), made ahead of their use.
-
-    The workers start at once: forked before the encoder is loaded they stay small.
-    """
-    loader: Any = DataLoader(
-        photos,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        collate_fn=_collate,
-    )
-    return map(_checked, iter(loader))
-
-
-def _checked(batch: Tensor | str) -> Tensor:
-    if isinstance(batch, str):
-        raise DataError(batch)
-    return batch

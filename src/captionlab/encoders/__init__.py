@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from captionlab.encoders.frozen import FrozenEncoder
+from captionlab.encoders.classifier import ClassifierEncoder
 from captionlab.encoders.torchvision import TorchvisionEncoder
 from captionlab.encoders.xception import XceptionEncoder
 
-__all__ = ["FrozenEncoder", "TorchvisionEncoder", "XceptionEncoder", "shipped_encoders"]
+__all__ = ["ClassifierEncoder", "TorchvisionEncoder", "XceptionEncoder", "shipped_encoders"]
 
 _SHIPPED = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vgg16", "vgg19"),
@@ -14,7 +14,7 @@ _SHIPPED = (
 )
 
 
-def shipped_encoders() -> Iterator[tuple[str, FrozenEncoder]]:
+def shipped_encoders() -> Iterator[tuple[str, ClassifierEncoder]]:
     """Those that have a file of their own in `conf/encoder`, at their own size, without weights."""
     for name in _SHIPPED:
         yield name, TorchvisionEncoder(name, weights="none")

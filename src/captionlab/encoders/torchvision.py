@@ -1,4 +1,4 @@
-"""Frozen encoders cut out of torchvision's ImageNet classifiers."""
+"""Encoders cut out of torchvision's ImageNet classifiers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torchvision
 from torchvision.models import get_model, get_model_weights, list_models
 
-from captionlab.encoders.frozen import Classifier, FrozenEncoder
+from captionlab.encoders.classifier import Classifier, ClassifierEncoder
 from captionlab.errors import ConfigError
 from captionlab.types import Preprocessing
 
@@ -24,16 +24,16 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 _DOTTED = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)")
 
 
-class TorchvisionEncoder(FrozenEncoder):
-    """A torchvision classifier up to its last feature map, frozen.
+class TorchvisionEncoder(ClassifierEncoder):
+    """A torchvision classifier up to its last feature map.
 
     Args:
         architecture: of any torchvision classifier that has IMAGENET1K_V1 weights.
-        weights: see `FrozenEncoder`, as the rest.
+        weights: see `ClassifierEncoder`, as the rest.
 
     Raises:
         ConfigError: if the architecture is unknown or cannot be cut, or the image too small.
-        WeightsError: if `weights` is no word of `FrozenEncoder` and no readable path.
+        WeightsError: if `weights` is no word of `ClassifierEncoder` and no readable path.
     """
 
     def __init__(
@@ -43,8 +43,11 @@ class TorchvisionEncoder(FrozenEncoder):
         image_size: int | None = None,
         init_seed: int = 0,
         pooled: str = "features",
+        train: str = "none",
+        grid_size: int | None = None,
     ) -> None:
-        super().__init__(_published(architecture), weights, image_size, init_seed, pooled)
+        published = _published(architecture)
+        super().__init__(published, weights, image_size, init_seed, pooled, train, grid_size)
 
 
 def _published(architecture: str) -> Classifier:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from captionlab.encoders.frozen import Classifier, FrozenEncoder
+from captionlab.encoders.classifier import Classifier, ClassifierEncoder
 from captionlab.types import Preprocessing
 
 _URL = "http://data.lip6.fr/cadene/pretrainedmodels/xception-43020ad28.pth"
@@ -97,15 +97,15 @@ class Xception(nn.Module):
         return logits
 
 
-class XceptionEncoder(FrozenEncoder):
-    """Xception up to its last feature map, frozen.
+class XceptionEncoder(ClassifierEncoder):
+    """Xception up to its last feature map.
 
     Args:
-        weights: see `FrozenEncoder`, as the rest.
+        weights: see `ClassifierEncoder`, as the rest.
 
     Raises:
         ConfigError: if the image is too small.
-        WeightsError: if `weights` is no word of `FrozenEncoder` and no readable path.
+        WeightsError: if `weights` is no word of `ClassifierEncoder` and no readable path.
     """
 
     def __init__(
@@ -114,6 +114,8 @@ class XceptionEncoder(FrozenEncoder):
         image_size: int | None = None,
         init_seed: int = 0,
         pooled: str = "features",
+        train: str = "none",
+        grid_size: int | None = None,
     ) -> None:
         published = Classifier(
             name="xception",
@@ -122,4 +124,4 @@ class XceptionEncoder(FrozenEncoder):
             preprocessing=Preprocessing(299, 299, "bilinear", (0.5,) * 3, (0.5,) * 3),
             rename=partial(_LATER_NAME.sub, "fc"),
         )
-        super().__init__(published, weights, image_size, init_seed, pooled)
+        super().__init__(published, weights, image_size, init_seed, pooled, train, grid_size)

@@ -23,7 +23,7 @@ from captionlab.data import CaptionDataModule
 from captionlab.runs.folder import RunFolder, is_leader
 from captionlab.runs.identity import identity, plain_config
 from captionlab.runs.scoring import score_captions, shared_meteor
-from captionlab.runs.trained import load_decoder
+from captionlab.runs.trained import load_weights
 from captionlab.training.callbacks import EpochReport, checkpoint_callbacks
 from captionlab.training.loggers import MetricsCSV
 from captionlab.training.wandb_logger import finish_wandb
@@ -88,14 +88,14 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
             command=sys.argv,
             machine={"device": str(machine.device), "precision": machine.precision},
             corpus=datamodule.corpus.fingerprint,
-            features=datamodule.features.manifest["name"],
+            features=datamodule.encoded["name"],
         )
     module = build.build_module(
         config, datamodule, {"config": plain_config(config), "features": _features(datamodule)}
     )
     last = _read_checkpoint(folder.last_checkpoint)
     if last is None and config.init_from is not None:
-        load_decoder(module.decoder, Path(config.init_from), datamodule)
+        load_weights(module.decoder, Path(config.init_from), datamodule)
     if last is None or not last["captionlab"]["finished"]:
         if last is not None:
             log.info("resuming after epoch %d of %s", last["epoch"] + 1, folder.path)
@@ -122,11 +122,12 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     )
     result = scored.summary() | {
         "parameters": {
-            "encoder": datamodule.features.manifest["encoder_parameters"],
+            "encoder": datamodule.encoded["encoder_parameters"],
+            "encoder_trained": module.encoder.num_trained_parameters if module.encoder else 0,
             "decoder": sum(p.numel() for p in module.decoder.parameters()),
         },
         "seconds": {
-            "encode": datamodule.features.manifest["encode_seconds"],
+            "encode": datamodule.encoded["encode_seconds"],
             "train": last["captionlab"]["train_seconds"],
             "test": test_seconds,
         },
@@ -153,9 +154,9 @@ def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
 
 
 def _features(datamodule: CaptionDataModule) -> dict[str, Any]:
-    """What names the frozen encoder in a checkpoint, in place of its weights."""
+    """What names the encoder in a checkpoint, in place of its weights where it is frozen."""
     keys = ("name", "corpus", "encoder", "preprocessing", "feature_shape")
-    return {key: datamodule.features.manifest[key] for key in keys}
+    return {key: datamodule.encoded[key] for key in keys}
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -209,6 +210,9 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*but it already contains.*")
+    warnings.filterwarnings(
+        "ignore", message=".*in eval mode at the start of training.*"
+    )  # encoder
 
 
 def result_line(result: dict[str, Any]) -> str:

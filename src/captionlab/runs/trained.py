@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from tqdm import tqdm
 from captionlab.config import build
 from captionlab.data import CaptionCorpus, CaptionDataModule, FeatureStore
 from captionlab.data.corpus import Split
+from captionlab.data.transforms import normalise
 from captionlab.decoders import Decoder
+from captionlab.encoders import ClassifierEncoder
 from captionlab.errors import ConfigError, RunError
 from captionlab.runs.folder import RunFolder
 from captionlab.search import (
@@ -33,7 +35,7 @@ from captionlab.types import Hypothesis, ImageFeatures
 
 
 class TrainedModel:
-    """The decoder of a checkpoint and the encoder that it names.
+    """The decoder of a checkpoint, and the encoder that it holds or names.
 
     Args:
         checkpoint: `best.ckpt` of a run.
@@ -53,16 +55,24 @@ class TrainedModel:
         saved = _read(checkpoint)
         told = saved["captionlab"]
         self.config = override(told["config"], overrides)
+        trained = _part(saved, "encoder")
+        self._has_encoder = bool(trained)
+        if trained:
+            self.config.encoder.weights = "none"  # neither a file nor a download is needed
         self.vocabulary = Vocabulary(told["vocabulary"])
         self._corpus: str = told["features"]["corpus"]
         self.machine = build.Machine.of(self.config)
         self.datamodule = build.build_data(self.config, self.machine)
         assert self.datamodule.encoder is not None
         self.encoder = self.datamodule.encoder
+        if trained:
+            assert isinstance(self.encoder, ClassifierEncoder)
+            self.encoder.load_state_dict(trained, assign=True)
+            self.encoder.to(self.machine.device).eval()
         self.decoder: Decoder = build.build_decoder(
             self.config, self.encoder.feature_shape, len(self.vocabulary)
         )
-        self.decoder.load_state_dict(_decoder_state(saved))
+        self.decoder.load_state_dict(_part(saved, "decoder"))
         self.decoder.to(self.machine.device).eval()
 
     def features(self, corpus: CaptionCorpus) -> FeatureStore:
@@ -149,18 +159,28 @@ class TrainedModel:
         split: Split,
         images: Sequence[str] | None = None,
     ) -> Iterator[tuple[list[str], ImageFeatures]]:
-        read = self._reader(corpus)
-        ids = [image.image_id for image in corpus.splits[split]] if images is None else images
+        ids = [image.image_id for image in corpus.splits[split]] if images is None else list(images)
         size = self.config.data.eval_batch_size if images is None else 10
-        quiet = not sys.stderr.isatty()
-        for begin in tqdm(range(0, len(ids), size), desc=doing, disable=quiet, leave=False):
-            chosen = list(ids[begin : begin + size])
-            yield chosen, read(chosen)
+        batches = [ids[begin : begin + size] for begin in range(0, len(ids), size)]
+        shown = tqdm(batches, desc=doing, disable=not sys.stderr.isatty(), leave=False)
+        yield from zip(shown, self._encoded(corpus, batches), strict=True)
 
-    def _reader(self, corpus: CaptionCorpus) -> Callable[[Sequence[str]], ImageFeatures]:
-        """What gives the decoder's features of images by id."""
-        store = self.features(corpus)
-        return lambda images: store.read(images).to(self.machine.device, dtype=torch.float32)
+    def _encoded(
+        self, corpus: CaptionCorpus, batches: Sequence[Sequence[str]]
+    ) -> Iterator[ImageFeatures]:
+        """The decoder's features of images by id: stored, or made by a trained encoder."""
+        device = self.machine.device
+        if self._has_encoder:
+            ids = [image for batch in batches for image in batch]
+            for pixels in self.datamodule.read_pixels(corpus, ids, len(batches[0])):
+                with torch.inference_mode():
+                    images = normalise(pixels.to(device), self.encoder.preprocessing)
+                    features = self.encoder(images)
+                yield features.to(torch.float32)
+        else:
+            store = self.features(corpus)
+            for batch in batches:
+                yield store.read(batch).to(device, dtype=torch.float32)
 
     def _encode(self, corpus: CaptionCorpus, split: Split) -> dict[str, list[list[int]]]:
         tokenizer = self.datamodule.tokenizer
@@ -202,22 +222,27 @@ class TrainedEnsemble(TrainedModel):
         self.decoder = EnsembleDecoder([member.decoder for member in self._members])
         self.decoder.eval()
 
-    def _reader(self, corpus: CaptionCorpus) -> Callable[[Sequence[str]], ImageFeatures]:
-        readers = [member._reader(corpus) for member in self._members]
-        return lambda images: EnsembleFeatures.of([read(images) for read in readers])
+    def _encoded(
+        self, corpus: CaptionCorpus, batches: Sequence[Sequence[str]]
+    ) -> Iterator[ImageFeatures]:
+        encoded = [member._encoded(corpus, batches) for member in self._members]
+        return (EnsembleFeatures.of(features) for features in zip(*encoded, strict=True))
 
 
-def load_decoder(decoder: Decoder, source: Path, datamodule: CaptionDataModule) -> None:
+def load_weights(decoder: Decoder, source: Path, datamodule: CaptionDataModule) -> None:
     """Give a decoder the weights of a finished run, or of a checkpoint, to go on from.
+
+    An encoder that is trained gets its weights too, if they were trained there.
 
     Args:
         decoder: made for `datamodule`.
         source: folder of the run, or a checkpoint.
-        datamodule: set up.
+        datamodule: set up; holds the encoder that is trained.
 
     Raises:
         RunError: if `source` is no finished run and no checkpoint.
-        ConfigError: if it has another vocabulary, another encoder or other sizes.
+        ConfigError: if it has another vocabulary, another encoder or other sizes, or trained its
+            encoder where this run's is frozen.
     """
     saved = _read(checkpoint_of(source) if source.is_dir() else source)
     told = saved["captionlab"]
@@ -226,13 +251,32 @@ def load_decoder(decoder: Decoder, source: Path, datamodule: CaptionDataModule) 
             f"init_from={source} has another vocabulary ({len(told['vocabulary'])} words, this run "
             f"has {len(datamodule.vocabulary)}); use its data, tokenizer and min_count."
         )
-    encoder = datamodule.features.manifest["encoder"]
-    if told["features"]["encoder"] != encoder:
+    theirs, ours = (_encoder_of(told["features"]), _encoder_of(datamodule.encoded))
+    if theirs != ours:
         raise ConfigError(
-            f"init_from={source} has another encoder ({told['features']['encoder']}, this run has "
-            f"{encoder}); use its encoder options."
+            f"init_from={source} has another encoder ({theirs}, this run has {ours}); use its "
+            "encoder options."
         )
-    theirs, ours = _decoder_state(saved), decoder.state_dict()
+    trained = _part(saved, "encoder")
+    if trained and datamodule.encoder is None:
+        raise ConfigError(
+            f"init_from={source} has trained its encoder, which is frozen in this run; set "
+            "encoder.train=last, all or a number of stages."
+        )
+    _check_sizes(decoder, _part(saved, "decoder"), source)
+    decoder.load_state_dict(_part(saved, "decoder"))
+    if trained:
+        assert isinstance(datamodule.encoder, ClassifierEncoder)
+        datamodule.encoder.load_state_dict(trained)
+
+
+def _encoder_of(features: dict[str, Any]) -> str:
+    """Architecture, weights and size of what encoded the images of a run."""
+    return f"{features['encoder']} at {features['preprocessing']['image_size']} pixels"
+
+
+def _check_sizes(decoder: Decoder, theirs: dict[str, Tensor], source: Path) -> None:
+    ours = decoder.state_dict()
     for name in (*ours, *theirs):
         there, here = (
             list(each[name].shape) if name in each else "absent" for each in (theirs, ours)
@@ -242,7 +286,6 @@ def load_decoder(decoder: Decoder, source: Path, datamodule: CaptionDataModule) 
                 f"init_from={source} has other sizes: {name} is {there} there and {here} in this "
                 "run; use its decoder and conditioning options."
             )
-    decoder.load_state_dict(theirs)
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:
@@ -257,9 +300,10 @@ def _read(checkpoint: Path) -> dict[str, Any]:
     return saved
 
 
-def _decoder_state(saved: dict[str, Any]) -> dict[str, Tensor]:
-    prefix = "decoder."
-    return {key.removeprefix(prefix): value for key, value in saved["state_dict"].items()}
+def _part(saved: dict[str, Any], name: str) -> dict[str, Tensor]:
+    """State of the encoder or the decoder; nothing for an encoder that was frozen."""
+    state = saved["state_dict"]
+    return {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
 
 
 def checkpoint_of(folder: Path) -> Path:

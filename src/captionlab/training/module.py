@@ -1,9 +1,9 @@
-"""The one LightningModule: trains a decoder, validates and tests it by decoding."""
+"""The one LightningModule: trains a decoder, or encoder and decoder; tests them by decoding."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,27 +13,31 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from captionlab.data.transforms import normalise
 from captionlab.decoders import Decoder
+from captionlab.encoders import ClassifierEncoder
 from captionlab.metrics import CaptionMetrics
 from captionlab.objectives import Objective
 from captionlab.search import Search
 from captionlab.text import Vocabulary
 from captionlab.training.seeding import derive_seed
-from captionlab.types import CaptionBatch, Hypothesis, ImageFeatures
+from captionlab.types import CaptionBatch, Hypothesis, PixelBatch
 
 
 class CaptioningModule(pl.LightningModule):
-    """Trains a decoder on features of a frozen encoder.
+    """Trains a decoder on features of a frozen encoder, or both on pixels.
 
     Every epoch draws its random numbers from a seed of its own, so that a run resumed at an epoch
     goes on as if it had never stopped.
 
     Args:
+        encoder: what makes features of pixels, prepared; None where batches have features.
+        encoder_lr: learning rate of its trained parameters; the decoder's is the optimizer's own.
         decoder: what is trained.
         objective: what it minimises.
         validation_search: writes the captions that validation scores.
         test_search: writes the captions that the run is judged by.
-        optimizer: makes the optimizer from parameters.
+        optimizer: makes the optimizer from groups of parameters.
         schedule: makes the learning rate schedule from the optimizer and the number of steps.
         vocabulary: turns ids into words.
         validation_metrics: scores validation captions, holding their references.
@@ -49,11 +53,13 @@ class CaptioningModule(pl.LightningModule):
     def __init__(
         self,
         *,
+        encoder: ClassifierEncoder | None,
+        encoder_lr: float,
         decoder: Decoder,
         objective: Objective,
         validation_search: Search,
         test_search: Search,
-        optimizer: Callable[[Iterable[torch.nn.Parameter]], Optimizer],
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
         schedule: Callable[[Optimizer, int], LRScheduler],
         vocabulary: Vocabulary,
         validation_metrics: CaptionMetrics,
@@ -62,6 +68,8 @@ class CaptioningModule(pl.LightningModule):
         identity: dict[str, Any],
     ) -> None:
         super().__init__()
+        self.encoder = encoder
+        self.encoder_lr = encoder_lr
         self.decoder = decoder
         self.objective = objective
         self.validation_search = validation_search
@@ -77,7 +85,10 @@ class CaptioningModule(pl.LightningModule):
         self.hypotheses: dict[str, Hypothesis] = {}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.make_optimizer(self.decoder.parameters())
+        groups: list[dict[str, Any]] = [{"params": list(self.decoder.parameters())}]
+        if self.encoder is not None:
+            groups.append({"params": self.encoder.trained_parameters(), "lr": self.encoder_lr})
+        optimizer = self.make_optimizer(groups)
         self._num_steps = int(self.trainer.estimated_stepping_batches)
         schedule = self.make_schedule(optimizer, self._num_steps)
         interval = "epoch" if isinstance(schedule, ReduceLROnPlateau) else "step"
@@ -100,9 +111,9 @@ class CaptioningModule(pl.LightningModule):
         torch.manual_seed(rank_seed)
         self._epoch_began = time.perf_counter()
 
-    def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: CaptionBatch | PixelBatch, batch_idx: int) -> Tensor:
         progress = self.global_step / self._num_steps
-        loss, extra = self.objective(self.decoder, _in_float32(batch), progress)
+        loss, extra = self.objective(self.decoder, self._encode(batch), progress)
         self.log(
             "train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch)
         )
@@ -111,8 +122,8 @@ class CaptioningModule(pl.LightningModule):
         )
         return loss
 
-    def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
-        batch = _in_float32(batch)
+    def validation_step(self, seen: CaptionBatch | PixelBatch, batch_idx: int) -> None:
+        batch = self._encode(seen)
         loss = self.objective.validate(self.decoder, batch)
         self.log("val/loss", loss, batch_size=len(batch), sync_dist=True)
         captions = self._write(self.validation_search, batch).values()
@@ -135,8 +146,8 @@ class CaptioningModule(pl.LightningModule):
     def on_test_epoch_start(self) -> None:
         self.hypotheses = {}
 
-    def test_step(self, batch: CaptionBatch, batch_idx: int) -> None:
-        self.hypotheses.update(self._write(self.test_search, _in_float32(batch)))
+    def test_step(self, batch: CaptionBatch | PixelBatch, batch_idx: int) -> None:
+        self.hypotheses.update(self._write(self.test_search, self._encode(batch)))
 
     def on_test_epoch_end(self) -> None:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -156,11 +167,15 @@ class CaptioningModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.train_seconds = checkpoint["captionlab"]["train_seconds"]
 
+    def _encode(self, batch: CaptionBatch | PixelBatch) -> CaptionBatch:
+        """What the decoder sees, in float32."""
+        if isinstance(batch, PixelBatch):
+            assert self.encoder is not None
+            features = self.encoder(normalise(batch.pixels, self.encoder.preprocessing))
+        else:
+            features = batch.features
+        return CaptionBatch(batch.image_ids, features.to(torch.float32), batch.tokens)
+
     def _write(self, search: Search, batch: CaptionBatch) -> dict[str, Hypothesis]:
         found = search(self.decoder, batch.features)
         return dict(zip(batch.image_ids, found, strict=True))
-
-
-def _in_float32(batch: CaptionBatch) -> CaptionBatch:
-    features = ImageFeatures(batch.features.grid.float(), batch.features.pooled.float())
-    return CaptionBatch(batch.image_ids, features, batch.tokens)

@@ -1,4 +1,4 @@
-"""A published classifier up to its last feature map, frozen."""
+"""A published classifier up to its last feature map, frozen or trained."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional
 
 from captionlab.encoders.random_weights import scale_residual_branches, standardise_layers
+from captionlab.encoders.stages import find_stages, shape_of
 from captionlab.encoders.weights import download, find, identity, load_into, read
 from captionlab.errors import ConfigError
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
@@ -39,13 +41,17 @@ class Classifier(NamedTuple):
     rename: Callable[[str], str] = str
 
 
-class FrozenEncoder(nn.Module):
+class ClassifierEncoder(nn.Module):
     """A classifier cut at its last feature map and at its whole-image vector.
 
     The map is the last one that no pooling made: conv5_3 for VGG-16, as in Xu et al. 2015,
     sec. 4.3; a transformer's is the sequence of its patches. The vector is what the last linear
     layer reads. Made on the meta device, so that knowing its shapes costs no memory; `prepare`
     loads it.
+
+    Trained or not, it stays in evaluation mode: batch norms keep the statistics that came with the
+    weights, and nothing is dropped. What lies between map and vector (VGG's linear layers, say)
+    is never trained, for decoders that look at maps alone give it no gradient.
 
     Args:
         classifier: what is cut.
@@ -57,6 +63,8 @@ class FrozenEncoder(nn.Module):
             trained on.
         init_seed: of the random weights, apart from a run's seed so that all runs share features.
         pooled: `features` for the vector above, `logits` for the scores of the 1000 classes.
+        train: `none`, `last`, `all`, or how many of the last stages (see `find_stages`).
+        grid_size: the map is averaged into so many rows and columns; None for the network's own.
 
     Attributes:
         feature_shape: what an image becomes.
@@ -64,11 +72,13 @@ class FrozenEncoder(nn.Module):
             crop. ImageNet's evaluation crop of 0.875 is left out: captions speak of the borders.
         num_calibration_images: how many training images `prepare` wants.
         num_parameters: of all layers up to the features.
-        fingerprint: names architecture, nodes, weights and seed: equal exactly where the features
-            of an image are.
+        num_trained_parameters: of those, 0 where the encoder is frozen.
+        fingerprint: names architecture, nodes, weights, seed and size of the map: equal exactly
+            where the features of an image are, until it is trained.
 
     Raises:
-        ConfigError: if the classifier has no such map or vector, or the image does not go through.
+        ConfigError: if the classifier has no such map or vector or fewer stages, or the image does
+            not go through.
         WeightsError: if `weights` is neither a word above nor a readable path.
     """
 
@@ -79,11 +89,14 @@ class FrozenEncoder(nn.Module):
         image_size: int | None,
         init_seed: int,
         pooled: str,
+        train: str,
+        grid_size: int | None,
     ) -> None:
         super().__init__()
         self.classifier = classifier
         self.weights = weights
         self.init_seed = init_seed
+        self.grid_size = grid_size
         named = weights in ("imagenet", "none")
         self.weights_path = None if named else find(weights, classifier.name)
         native = classifier.preprocessing
@@ -96,14 +109,22 @@ class FrozenEncoder(nn.Module):
         self.num_calibration_images = NUM_CALIBRATION_IMAGES if weights == "none" else 0
         self.num_parameters = sum(p.numel() for p in self.parameters())
         nodes = cast(dict[str, fx.Node], self._graph.output_node().args[0])
+        self._trained = _trained(cut, nodes["grid"], classifier, train)
+        self.num_trained_parameters = sum(cut.get_parameter(name).numel() for name in self._trained)
         self.fingerprint = "/".join(
-            [classifier.name, *(node.name for node in nodes.values()), self._identity()]
+            [
+                classifier.name,
+                *(node.name for node in nodes.values()),
+                self._identity(),
+                *([f"grid-{grid_size}"] if grid_size else []),
+            ]
         )
 
     def prepare(self, batches: Iterable[Tensor], device: torch.device) -> None:
         """Load the weights and, where they are random, fit each layer's scale to the images.
 
-        Batch norms are folded into their convolutions, which spares a sixth of the time.
+        A frozen encoder's batch norms are folded into their convolutions, which spares a sixth of
+        the time.
 
         Args:
             batches: preprocessed training images, float32 (B, 3, S, S), `num_calibration_images`
@@ -117,16 +138,28 @@ class FrozenEncoder(nn.Module):
         trunk = trunk.to(memory_format=torch.channels_last)
         if self.num_calibration_images:
             standardise_layers(trunk, torch.cat(list(batches)).to(device))
-        self.trunk = fuse(trunk.eval(), inplace=True, no_trace=True).requires_grad_(False)
+        trunk.eval()
+        self.trunk = trunk if self._trained else fuse(trunk, inplace=True, no_trace=True)
+        for name, parameter in self.trunk.named_parameters():
+            parameter.requires_grad_(name in self._trained)
 
-    def train(self, mode: bool = True) -> FrozenEncoder:
-        """Stay in evaluation mode: frozen means batch norm included."""
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Those that get a gradient, from `prepare` on."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def train(self, mode: bool = True) -> ClassifierEncoder:
+        """Stay in evaluation mode, whatever the mode of what holds the encoder."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """Encode preprocessed images, float32 (B, 3, S, S), into (B, P, C) and (B, G)."""
         made = self.trunk(images.contiguous(memory_format=torch.channels_last))
         grid = made["grid"]  # (B, C, rows, columns), or (B, 1 + P, C) with the class token first
+        if self.grid_size:
+            if grid.dim() == 3:
+                side = math.isqrt(grid.shape[1] - 1)
+                grid = grid[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+            grid = functional.adaptive_avg_pool2d(grid, self.grid_size)
         grid = grid.flatten(2).transpose(1, 2) if grid.dim() == 4 else grid[:, 1:]
         return ImageFeatures(grid, made["pooled"])
 
@@ -141,9 +174,13 @@ class FrozenEncoder(nn.Module):
             ) from error
         shape = made["grid"].shape
         if len(shape) == 4:
-            return FeatureShape((shape[2], shape[3]), shape[1], made["pooled"].shape[1])
-        side = math.isqrt(shape[1] - 1)
-        return FeatureShape((side, side), shape[2], made["pooled"].shape[1])
+            rows, columns, channels = shape[2], shape[3], shape[1]
+        else:
+            rows = columns = math.isqrt(shape[1] - 1)
+            channels = shape[2]
+        if self.grid_size:
+            rows = columns = self.grid_size
+        return FeatureShape((rows, columns), channels, made["pooled"].shape[1])
 
     def _identity(self) -> str:
         if self.weights_path:
@@ -193,7 +230,7 @@ def _cut(classifier: Classifier, pooled: str) -> fx.GraphModule:
             vector = node.args[0]
     if pooled == "logits":
         vector = output.args[0]
-    if grid is None or vector is None or len(_shape(vector)) != 2:
+    if grid is None or vector is None or len(shape_of(vector)) != 2:
         raise ConfigError(
             f"encoder architecture {classifier.name} shows no "
             f"{'feature map' if grid is None else 'linear layer over a whole-image vector'}; "
@@ -206,12 +243,24 @@ def _cut(classifier: Classifier, pooled: str) -> fx.GraphModule:
     return trunk
 
 
-def _shape(node: fx.Node) -> tuple[int, ...]:
-    made = node.meta.get("tensor_meta")
-    return tuple(getattr(made, "shape", ()))
+def _trained(cut: fx.GraphModule, grid: fx.Node, classifier: Classifier, train: str) -> set[str]:
+    """Names of the parameters that `train` asks for."""
+    stages = find_stages(cut, grid, classifier.preprocessing.image_size)
+    words = {"none": 0, "last": 1, "all": len(stages)}
+    if train not in words and not (train.isdecimal() and int(train) > 0):
+        raise ConfigError(
+            f"encoder.train={train} is unknown; use {', '.join(words)}, or a number of stages."
+        )
+    num_trained = words[train] if train in words else int(train)
+    if num_trained > len(stages):
+        raise ConfigError(
+            f"encoder.train={train}, but {classifier.name} has {len(stages)} stages; use no more, "
+            "or all."
+        )
+    return {name for stage in stages[len(stages) - num_trained :] for name in stage}
 
 
 def _is_map(node: fx.Node) -> bool:
     """Whether `node` gives (1, C, rows, columns) or (1, tokens, C), of more than one position."""
-    shape = _shape(node)
+    shape = shape_of(node)
     return (len(shape) == 4 and min(shape[2:]) > 1) or (len(shape) == 3 and shape[1] > 1)
