@@ -124,6 +124,8 @@ def test_a_plateau_goes_on_where_an_earlier_attempt_stopped(
 
     for until in attempts:
         module = CaptioningModule(
+            encoder=None,
+            encoder_lr=0.0,
             decoder=torch.nn.Linear(1, 1),  # type: ignore[arg-type]
             objective=Flat(),  # type: ignore[arg-type]
             validation_search=lambda decoder, features: [],  # type: ignore[arg-type,return-value]
