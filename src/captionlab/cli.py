@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from captionlab.errors import CaptionLabError, ConfigError
+from captionlab.errors import CaptionLabError, ConfigError, DataError
 
 _EVALUATE = """\
 Score captions by the official metrics, with intervals over images.
@@ -68,14 +68,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--samples", type=int, default=0, metavar="N", help="draw N captions for diversity")
     add("--retrieval", type=int, default=0, metavar="N", help="find images among N by caption")
     add("--spice", type=Path, metavar="FOLDER", help="score SPICE by the CoreNLP jars in FOLDER")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a run's configuration, such as search.beam_size=5",
-    )
+    _add_set(evaluate)
     add("--out", type=Path, metavar="FOLDER", help="default: evaluation/ beside the target")
+
+    caption = commands.add_parser("caption", help="write captions of any photos")
+    caption.set_defaults(command=_caption)
+    add = caption.add_argument
+    add("run", type=Path, metavar="RUN", help="a finished run's folder, or a checkpoint")
+    add("photos", nargs="+", type=Path, metavar="PHOTO")
+    add("--n-best", type=int, default=1, metavar="N", help="the N best captions of a beam search")
+    add("--attention", type=Path, metavar="FOLDER", help="draw there where the model looked")
+    _add_set(caption)
 
     report = commands.add_parser("report", help="compare runs on disk")
     report.set_defaults(command=_report)
@@ -85,6 +88,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(commands.add_parser("data", help="look into a data set, or download one"))
     _add_features(commands.add_parser("features", help="list, verify or remove encoded images"))
     return parser
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a run's configuration, such as search.beam_size=5",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +185,34 @@ def _evaluate(options: argparse.Namespace) -> None:
         console.print(f"written: {written[0].parent}", soft_wrap=True, highlight=False)
     if len(systems) > 1 and options.out:
         (options.out / "significance.csv").write_text(differences.csv(), encoding="utf-8")
+
+
+def _caption(options: argparse.Namespace) -> None:
+    from captionlab.reports.attention import draw_attention
+    from captionlab.runs.captioning import caption_photos
+    from captionlab.runs.trained import TrainedModel, checkpoint_of
+
+    missing = [str(photo) for photo in options.photos if not photo.is_file()]
+    if missing:
+        raise DataError(f"there is no photo {', '.join(missing)}.")
+    checkpoint = checkpoint_of(options.run) if options.run.is_dir() else options.run
+    model = TrainedModel(checkpoint, options.set)
+    with_attention = options.attention is not None
+    for told in caption_photos(model, options.photos, options.n_best, with_attention):
+        for text, log_probability in told.captions:
+            print(f"{told.path}\t{log_probability:.2f}\t{text}")
+        if told.attention is not None:
+            options.attention.mkdir(parents=True, exist_ok=True)
+            picture = options.attention / f"{told.path.stem}.png"
+            picture.write_bytes(
+                draw_attention(
+                    told.pixels.permute(1, 2, 0).numpy(),
+                    told.words,
+                    told.attention.cpu().numpy(),
+                    model.encoder.feature_shape.grid_size,
+                )
+            )
+            print(f"written: {picture}")
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -307,11 +307,18 @@ def prepare(
     num_workers: int,
 ) -> None:
     """Load the encoder's weights, fitted to the first training images where they are random."""
+    encoder.prepare(calibration_batches(encoder, corpus, batch_size, num_workers), device)
+
+
+def calibration_batches(
+    encoder: ImageEncoder, corpus: CaptionCorpus, batch_size: int, num_workers: int
+) -> Iterator[Tensor]:
+    """The training images that random weights are fitted to, float32 (B, 3, S, S)."""
     preprocessing = encoder.preprocessing
     sample = corpus.splits["train"][: encoder.num_calibration_images]
     photos = Photos([(image.path, None) for image in sample], preprocessing)
-    batches = pixel_batches(photos, batch_size, num_workers)
-    encoder.prepare((normalise(pixels, preprocessing) for pixels in batches), device)
+    for pixels in pixel_batches(photos, batch_size, num_workers):
+        yield normalise(pixels, preprocessing)
 
 
 def describe(corpus: CaptionCorpus, encoder: ImageEncoder) -> dict[str, Any]:

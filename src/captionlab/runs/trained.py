@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from captionlab.config import build
 from captionlab.data import CaptionCorpus, CaptionDataModule, FeatureStore
 from captionlab.data.corpus import Split
+from captionlab.data.feature_store import calibration_batches
 from captionlab.data.transforms import normalise
 from captionlab.decoders import Decoder
 from captionlab.encoders import ClassifierEncoder
@@ -33,6 +34,8 @@ from captionlab.text import Vocabulary
 from captionlab.training.precision import autocast_dtype
 from captionlab.types import Hypothesis, ImageFeatures
 
+_BATCH_SIZE = 16  # photos that random weights are fitted to
+
 
 class TrainedModel:
     """The decoder of a checkpoint, and the encoder that it holds or names.
@@ -47,7 +50,7 @@ class TrainedModel:
         decoder: in evaluation mode.
 
     Raises:
-        RunError: if the file is no checkpoint of captionlab.
+        RunError: if the file is no checkpoint of captionlab, or one of another version.
         ConfigError: for an override that does not exist.
     """
 
@@ -56,13 +59,19 @@ class TrainedModel:
         told = saved["captionlab"]
         self.config = override(told["config"], overrides)
         trained = _part(saved, "encoder")
-        self._has_encoder = bool(trained)
+        self._has_encoder = self._encoder_is_loaded = bool(trained)
         if trained:
             self.config.encoder.weights = "none"  # neither a file nor a download is needed
         self.vocabulary = Vocabulary(told["vocabulary"])
         self._corpus: str = told["features"]["corpus"]
         self.machine = build.Machine.of(self.config)
-        self.datamodule = build.build_data(self.config, self.machine)
+        try:
+            self.datamodule = build.build_data(self.config, self.machine)
+        except OmegaConfBaseException as error:
+            raise RunError(
+                f"{checkpoint} was made by another version of captionlab, which had other options "
+                f"({str(error).splitlines()[0]}); train it again."
+            ) from error
         assert self.datamodule.encoder is not None
         self.encoder = self.datamodule.encoder
         if trained:
@@ -81,19 +90,22 @@ class TrainedModel:
         Raises:
             ConfigError: if the encoder's random weights were fitted to another corpus.
         """
+        self._require_own(corpus)
+        return self.datamodule.open_features(corpus)
+
+    def _require_own(self, corpus: CaptionCorpus) -> None:
         if self.encoder.num_calibration_images and corpus.fingerprint != self._corpus:
             raise ConfigError(
                 "this run's encoder has random weights that were fitted to its own data set; on "
                 f"another ({corpus.name}) it would be another encoder. Evaluate it on its own, or "
                 "train one with real weights."
             )
-        return self.datamodule.open_features(corpus)
 
     def write(self, corpus: CaptionCorpus, split: Split) -> dict[str, Hypothesis]:
         """A caption for each image of a split, by the run's search."""
         search = build.build_search(self.config, self.vocabulary)
         found: dict[str, Hypothesis] = {}
-        with self._autocast():
+        with self.autocast():
             for images, features in self._batches("writing captions", corpus, split):
                 found |= zip(images, search(self.decoder, features), strict=True)
         return found
@@ -105,7 +117,7 @@ class TrainedModel:
         max_length = self.config.search.max_length
         search = SampleSearch(max_length, temperature=1.0, top_k=None, top_p=1.0, seed=0)
         found: dict[str, list[Hypothesis]] = {}
-        with self._autocast():
+        with self.autocast():
             for images, features in self._batches("drawing captions", corpus, split):
                 drawn = search.draw(self.decoder, features, num_samples)
                 found |= zip(images, drawn, strict=True)
@@ -115,7 +127,7 @@ class TrainedModel:
         """Of the references, per token, end counted and words out of vocabulary as one word."""
         total, count = 0.0, 0
         references = self._encode(corpus, split)
-        with self._autocast():
+        with self.autocast():
             for images, features in self._batches("reading references", corpus, split):
                 tokens = _stack([references[image] for image in images], features.pooled.device)
                 log_probs, counts = caption_log_probabilities(self.decoder, features, tokens)
@@ -139,7 +151,7 @@ class TrainedModel:
         pool = list(references)[:pool_size]
         captions = [references[image][0] for image in pool]
         rows = []
-        with self._autocast():
+        with self.autocast():
             for images, features in self._batches("looking for images", corpus, split, pool):
                 tokens = _stack([captions] * len(images), features.pooled.device)
                 rows.append(caption_log_probabilities(self.decoder, features, tokens)[0])
@@ -148,7 +160,8 @@ class TrainedModel:
         better = (likelihood > own).sum(0)
         return {f"recall_at_{k}": float((better < k).float().mean()) for k in (1, 5, 10)}
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """The number format in which the run computes."""
         dtype = autocast_dtype(self.machine.precision)
         return torch.autocast(self.machine.device.type, dtype, dtype is not None)
 
@@ -169,18 +182,37 @@ class TrainedModel:
         self, corpus: CaptionCorpus, batches: Sequence[Sequence[str]]
     ) -> Iterator[ImageFeatures]:
         """The decoder's features of images by id: stored, or made by a trained encoder."""
-        device = self.machine.device
         if self._has_encoder:
             ids = [image for batch in batches for image in batch]
-            for pixels in self.datamodule.read_pixels(corpus, ids, len(batches[0])):
-                with torch.inference_mode():
-                    images = normalise(pixels.to(device), self.encoder.preprocessing)
-                    features = self.encoder(images)
-                yield features.to(torch.float32)
+            yield from map(self.encode, self.datamodule.read_pixels(corpus, ids, len(batches[0])))
         else:
             store = self.features(corpus)
             for batch in batches:
-                yield store.read(batch).to(device, dtype=torch.float32)
+                yield store.read(batch).to(self.machine.device, dtype=torch.float32)
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> ImageFeatures:
+        """Features of photos, uint8 (B, 3, S, S), in float32, by the encoder itself.
+
+        Those of a frozen encoder are rounded to float16, as they are where they are stored.
+
+        Raises:
+            ConfigError: if the encoder's random weights were fitted to a data set that has changed.
+            WeightsError: if the encoder's weights cannot be had.
+        """
+        device = self.machine.device
+        if not self._encoder_is_loaded:
+            batches: Iterable[Tensor] = []
+            if self.encoder.num_calibration_images:
+                corpus = self.datamodule.read_usable()
+                self._require_own(corpus)
+                batches = calibration_batches(self.encoder, corpus, _BATCH_SIZE, 0)
+            self.encoder.prepare(batches, device)
+            self._encoder_is_loaded = True
+        with self.autocast():
+            features = self.encoder(normalise(pixels.to(device), self.encoder.preprocessing))
+        stored = features if self._has_encoder else features.to(torch.float16)
+        return stored.to(torch.float32)
 
     def _encode(self, corpus: CaptionCorpus, split: Split) -> dict[str, list[list[int]]]:
         tokenizer = self.datamodule.tokenizer
