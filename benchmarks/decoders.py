@@ -134,7 +134,7 @@ class Tutorial(nn.Module):
 
 def our_loss(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor) -> Tensor:
     """The mean over words, as in training."""
-    logits, targets = decoder(features, tokens)
+    logits, targets, *_ = decoder(features, tokens)
     return functional.cross_entropy(logits.float(), targets)
 
 
@@ -233,7 +233,7 @@ def with_attention(sizes: Sizes) -> Iterator[str]:
 
     def in_bf16(tokens: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            logits, targets = decoder(features, tokens)
+            logits, targets, *_ = decoder(features, tokens)
         return functional.cross_entropy(logits.float(), targets)
 
     works = {

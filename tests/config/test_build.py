@@ -31,7 +31,7 @@ def test_every_decoder_and_conditioning_is_built(decoder: str, conditioning: str
     built = build.build_decoder(config, SHAPE, vocabulary_size=9)
     again = build.build_decoder(config, SHAPE, vocabulary_size=9)
     images = ImageFeatures(torch.randn(2, 4, 12), torch.randn(2, 10))
-    logits, _ = built.eval()(images, torch.tensor([[[1, 5, 2]], [[1, 6, 2]]]))
+    logits, *_ = built.eval()(images, torch.tensor([[[1, 5, 2]], [[1, 6, 2]]]))
     assert logits.shape == (4, 9)
     for one, other in zip(built.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)

@@ -200,6 +200,12 @@ def test_word_vectors_of_another_size_are_told(tmp_path: Path) -> None:
             "num_samples must be at least 2",
         ),
         (("objective=self_critical", "objective.baseline=x"), "baseline=x is unknown; use greedy"),
+        (("objective=self_critical", "objective.bleu_weight=-1"), "at least 0, found -1"),
+        (("objective.doubly_stochastic=-1",), "at least 0, found -1"),
+        (
+            ("objective.doubly_stochastic=1", "conditioning=merge"),
+            "doubly_stochastic spreads attention, found conditioning=merge, which has none",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_told(overrides: tuple[str, ...], message: str) -> None:

@@ -17,7 +17,9 @@ from captionlab.search import (
     EnsembleFeatures,
     GreedySearch,
     SampleSearch,
+    attention_maps,
     caption_log_probabilities,
+    caption_tokens,
 )
 from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
 from tests.conftest import CELLS, CONDITIONINGS, MakeDecoder, features
@@ -350,11 +352,47 @@ def test_the_likelihood_of_a_caption_is_that_of_its_search(
     assert counts[:, 1].tolist() == [0] * 6
 
 
+@pytest.mark.parametrize("conditioning", ["attention", "dot_attention"])
+def test_attention_maps_are_where_each_step_looked(
+    make_decoder: MakeDecoder, conditioning: str
+) -> None:
+    decoder = make_decoder("lstm", conditioning).eval()
+    images = features(6)
+    found = GreedySearch(6)(decoder, images)
+    maps = attention_maps(decoder, images, found)
+    for i, (caption, told) in enumerate(zip(found, maps, strict=True)):
+        assert told.shape == (len(caption.tokens) + caption.finished, 6)
+        torch.testing.assert_close(told.sum(1), torch.ones(len(told)))
+        state = decoder.start(images.select(torch.tensor([i])))
+        for word, looked in zip((START_ID, *caption.tokens), told, strict=False):
+            hidden = state.memory[0][-1].unsqueeze(0)
+            _, expected = decoder.conditioning.attend(hidden, state.image)
+            torch.testing.assert_close(looked, expected[0, 0])
+            _, state = decoder.step(torch.tensor([word]), state)
+
+
+def test_what_does_not_look_has_no_attention_maps(make_decoder: MakeDecoder) -> None:
+    decoder, images = make_decoder(conditioning="merge_add").eval(), features(2)
+    with pytest.raises(ValueError, match="does not look at positions"):
+        attention_maps(decoder, images, GreedySearch(4)(decoder, images))
+
+
 def test_an_ensemble_of_one_is_its_decoder(make_decoder: MakeDecoder) -> None:
     decoder, images = make_decoder().eval(), features(6)
     search = BeamSearch(6, 3, 0.7)
     one = search(EnsembleDecoder([decoder]), EnsembleFeatures.of([images]))
     assert one == search(decoder, images)
+
+
+def test_an_ensemble_knows_the_likelihood_of_its_captions(make_decoder: MakeDecoder) -> None:
+    members = [make_decoder("lstm"), make_decoder("gru", "pre_inject", seed=1)]
+    ensemble = EnsembleDecoder(members).eval()
+    seen = EnsembleFeatures.of([features(6), features(6, seed=9)])
+    found = GreedySearch(6)(ensemble, seen)
+    tokens = caption_tokens([[each] for each in found], "cpu")
+    log_probs, _ = caption_log_probabilities(ensemble, seen, tokens)
+    expected = torch.tensor([each.log_probability for each in found])
+    torch.testing.assert_close(log_probs[:, 0], expected)
 
 
 def test_an_ensemble_of_two_averages_probabilities(make_decoder: MakeDecoder) -> None:

@@ -62,14 +62,26 @@ def build(
 
 
 def test_vectors_can_be_kept_without_maps(tmp_path: Path, shapes: CaptionCorpus) -> None:
-    whole = build(tmp_path, shapes, MeanColour())
+    whole = build(tmp_path / "whole", shapes, MeanColour())
     store = build(tmp_path, shapes, MeanColour(), with_grid=False)
-    assert store.folder != whole.folder
+    assert store.folder.name != whole.folder.name
     ids = [image.image_id for image in shapes.images[3:5]]
     assert store.read(ids).grid.shape == (2, 0, 3)
     assert torch.equal(store.read(ids).pooled, whole.read(ids).pooled)
     assert store.manifest["num_bytes"] == 40 * 3 * 2
-    assert [verify_store(each) for each in list_stores(tmp_path)] == [None, None]
+    assert [verify_store(each) for each in list_stores(tmp_path)] == [None]
+
+
+def test_vectors_of_a_store_with_maps_are_not_encoded_again(
+    tmp_path: Path, shapes: CaptionCorpus
+) -> None:
+    whole = build(tmp_path, shapes, MeanColour())
+    asked_again = MeanColour()
+    store = build(tmp_path, shapes, asked_again, with_grid=False)
+    assert asked_again.num_encoded == 0
+    ids = [shapes.images[3].image_id]
+    assert store.read(ids).grid.shape == (1, 0, 3)
+    assert torch.equal(store.read(ids).pooled, whole.read(ids).pooled)
 
 
 def test_images_are_encoded_once(tmp_path: Path, shapes: CaptionCorpus) -> None:

@@ -109,10 +109,11 @@ def test_one_head_is_dot_product_attention_by_hand(make_decoder: MakeDecoder) ->
     with torch.inference_mode():
         image = part.prepare(features(2))
         hidden = torch.randn(2, 3, H)
-        context = part.attend(hidden, image)
+        context, looked = part.attend(hidden, image)
         positions = part.project(features(2).grid)
         weights = (part.query(hidden) @ part.key(positions).mT / 6**0.5).softmax(-1)
     torch.testing.assert_close(context, weights @ positions)
+    torch.testing.assert_close(looked, weights)
 
 
 def test_words_later_than_the_learned_positions_share_the_last(make_decoder: MakeDecoder) -> None:
@@ -136,7 +137,7 @@ KINDS = [("lstm", "merge_add"), ("lstm", "merge_concatenate"), ("transformer", "
 
 
 def gradients(decoder: torch.nn.Module, images: ImageFeatures) -> None:
-    logits, targets = decoder(images, TOKENS)
+    logits, targets, *_ = decoder(images, TOKENS)
     torch.nn.functional.cross_entropy(logits, targets).backward()
 
 

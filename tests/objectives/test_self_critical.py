@@ -41,8 +41,10 @@ class Urn(Decoder):
         self.logits = nn.Parameter(torch.tensor([0.3, -1.0, 0.1, 0.8, 0.0, 0.5, -0.4, 0.2]))
 
     def forward(self, features: ImageFeatures, tokens: Tensor) -> TeacherForced:
-        targets = tokens[:, :, 1:][tokens[:, :, 1:] != 0]
-        return TeacherForced(self.logits.expand(len(targets), -1), targets)
+        is_word = tokens[:, :, 1:].flatten(0, 1) != 0
+        targets = tokens[:, :, 1:].flatten(0, 1)[is_word]
+        captions = is_word.nonzero()[:, 0]
+        return TeacherForced(self.logits.expand(len(targets), -1), targets, captions)
 
     def start(self, features: ImageFeatures) -> DecoderState:
         return DecoderState((), (features.pooled[None],))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
+from captionlab.text import Vocabulary
+from captionlab.training.callbacks import checkpoint_callbacks
 from captionlab.training.loggers import MetricsCSV
+from captionlab.training.module import CaptioningModule
 from captionlab.training.precision import resolve_precision
-from captionlab.training.schedules import ConstantSchedule, CosineSchedule
+from captionlab.training.schedules import ConstantSchedule, CosineSchedule, PlateauSchedule
 from captionlab.training.seeding import derive_seed, seeded
+from captionlab.types import CaptionBatch, ImageFeatures, Scores
 
 
 def test_each_part_draws_from_a_seed_of_its_own() -> None:
@@ -75,3 +83,70 @@ def test_a_resumed_run_keeps_the_earlier_rows(tmp_path: Path) -> None:
         "0,10,,2",
         "1,20,0.5,1",
     ]
+
+
+def test_the_plateau_lowers_after_so_many_epochs_without_a_better_score() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = PlateauSchedule(factor=0.5, patience=2)(optimizer, 0)
+    found = []
+    for score in (0.1, 0.2, 0.2, 0.2, 0.3, 0.2, 0.3, 0.2, 0.30001, 0.1):
+        schedule.step(score)
+        found.append(optimizer.param_groups[0]["lr"])
+    assert found == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25]
+
+
+class Flat:
+    """Everything around a decoder that never gets better, so that only the schedule acts."""
+
+    def __call__(self, decoder: torch.nn.Linear, *rest: Any) -> tuple[Tensor, dict[str, float]]:
+        return decoder(torch.ones(1, 1)).sum(), {}
+
+    def validate(self, decoder: torch.nn.Linear, batch: CaptionBatch) -> Tensor:
+        return torch.zeros(())
+
+    def update(self, *captions: Any) -> None: ...
+
+    def reset(self) -> None: ...
+
+    def compute(self) -> Scores:
+        return Scores({"bleu_4": 0.1}, {}, {}, [], {})
+
+
+@pytest.mark.parametrize("attempts", [(7,), (3, 7), (1, 2, 4, 7)])
+def test_a_plateau_goes_on_where_an_earlier_attempt_stopped(
+    attempts: tuple[int, ...], tmp_path: Path
+) -> None:
+    seen: list[float] = []
+
+    class Rates(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, *rest: Any) -> None:
+            seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    for until in attempts:
+        module = CaptioningModule(
+            decoder=torch.nn.Linear(1, 1),  # type: ignore[arg-type]
+            objective=Flat(),  # type: ignore[arg-type]
+            validation_search=lambda decoder, features: [],  # type: ignore[arg-type,return-value]
+            test_search=lambda decoder, features: [],  # type: ignore[arg-type,return-value]
+            optimizer=partial(torch.optim.SGD, lr=1.0),
+            schedule=PlateauSchedule(factor=0.5, patience=2),
+            vocabulary=Vocabulary(["<pad>", "<start>", "<end>", "<unk>"]),
+            validation_metrics=Flat(),  # type: ignore[arg-type]
+            monitor="val/bleu_4",
+            seed=0,
+            identity={},
+        )
+        last = tmp_path / "last.ckpt"
+        pl.Trainer(
+            max_epochs=until,
+            callbacks=[Rates(), *checkpoint_callbacks(tmp_path, "val/bleu_4")],
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(module, LOADER, LOADER, ckpt_path=last if last.exists() else None, weights_only=True)
+    assert seen == [1, 1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+NOTHING = CaptionBatch((), ImageFeatures(torch.empty(0, 0, 0), torch.empty(0, 0)), torch.empty(0))
+LOADER = torch.utils.data.DataLoader([NOTHING], batch_size=None)

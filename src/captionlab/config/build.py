@@ -105,6 +105,7 @@ def build_module(
         schedule=_partial(config.schedule)(),
         vocabulary=vocabulary,
         validation_metrics=CaptionMetrics(datamodule.references("val")),
+        monitor=config.monitor,
         seed=config.seed,
         identity=identity,
     )

@@ -31,6 +31,7 @@ _POSITIVE_IF_ANY = (
     "search.beam_size",
     "search.num_groups",
     "search.block_ngrams",
+    "schedule.patience",
 )
 _MONITORS = [f"val/{name}" for name in ("cider_d", "rouge_l", *(f"bleu_{k}" for k in (1, 2, 3, 4)))]
 _CHOICES = {
@@ -45,7 +46,14 @@ _HEADS = {  # what they are shared out of
     "decoder.num_heads": ("decoder.hidden_dim",),
     "conditioning.num_heads": ("conditioning.attention_dim", "conditioning.feature_dim"),
 }
-_SHARES = ("decoder.dropout", "conditioning.dropout", "objective.label_smoothing")
+_SHARES = (
+    "decoder.dropout",
+    "decoder.output_dropout",
+    "conditioning.dropout",
+    "conditioning.batch_norm_momentum",
+    "objective.label_smoothing",
+    "schedule.factor",
+)
 
 
 def check(config: DictConfig) -> None:
@@ -79,6 +87,12 @@ def check(config: DictConfig) -> None:
             raise ConfigError(f"{key} must be at least 1, found {value}.")
     _check_encoder(config)
     _check_objective(config.objective)
+    if config.objective.get("doubly_stochastic") and "attention_dim" not in config.conditioning:
+        raise ConfigError(
+            "objective.doubly_stochastic spreads attention, found "
+            f"conditioning={config.conditioning.name}, which has none; use conditioning=attention "
+            "or dot_attention."
+        )
     _check_search(config.search)
     for key in _SHARES:
         value = OmegaConf.select(config, key)
@@ -148,6 +162,11 @@ def _check_encoder(config: DictConfig) -> None:
 
 
 def _check_objective(objective: DictConfig) -> None:
+    if objective.get("doubly_stochastic", 0) < 0 or objective.get("bleu_weight", 0) < 0:
+        raise ConfigError(
+            f"objective={objective.name}: its weights must be at least 0, found "
+            f"{objective.get('doubly_stochastic', objective.get('bleu_weight'))}."
+        )
     first, last = objective.get("first_share"), objective.get("last_share")
     if first is not None and not 0 <= last <= first <= 1:
         raise ConfigError(

@@ -159,6 +159,7 @@ class Decoder:
 class RecurrentDecoder(Decoder):
     _target_: str = "captionlab.decoders.RecurrentDecoder"
     cell: str = MISSING
+    output_dropout: float | None = None
 
 
 @dataclass
@@ -194,6 +195,7 @@ class InitInject:
 @dataclass
 class PreInject(InitInject):
     _target_: str = "captionlab.decoders.PreInjectConditioning"
+    batch_norm_momentum: float | None = None
 
 
 @dataclass
@@ -215,6 +217,7 @@ class CrossEntropy:
     _target_: str = "captionlab.objectives.CrossEntropy"
     name: str = MISSING
     label_smoothing: float = MISSING
+    doubly_stochastic: float = MISSING
 
 
 @dataclass
@@ -279,6 +282,22 @@ class AdamW:
 
 
 @dataclass
+class Adam:
+    _target_: str = "torch.optim.Adam"
+    name: str = MISSING
+    lr: float = MISSING
+    betas: tuple[float, float] = MISSING
+
+
+@dataclass
+class SGD:
+    _target_: str = "torch.optim.SGD"
+    name: str = MISSING
+    lr: float = MISSING
+    momentum: float = MISSING
+
+
+@dataclass
 class ConstantSchedule:
     _target_: str = "captionlab.training.schedules.ConstantSchedule"
     name: str = MISSING
@@ -289,6 +308,14 @@ class CosineSchedule:
     _target_: str = "captionlab.training.schedules.CosineSchedule"
     name: str = MISSING
     warmup_share: float = MISSING
+
+
+@dataclass
+class PlateauSchedule:
+    _target_: str = "captionlab.training.schedules.PlateauSchedule"
+    name: str = MISSING
+    factor: float = MISSING
+    patience: int = MISSING
 
 
 @dataclass
@@ -347,8 +374,12 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "diverse_beam": DiverseBeam,
         "sample": Sample,
     },
-    "optimizer": {"adamw": AdamW},
-    "schedule": {"none": ConstantSchedule, "cosine": CosineSchedule},
+    "optimizer": {"adam": Adam, "adamw": AdamW, "sgd": SGD},
+    "schedule": {
+        "none": ConstantSchedule,
+        "cosine": CosineSchedule,
+        "plateau": PlateauSchedule,
+    },
 }
 
 

@@ -58,6 +58,7 @@ class FeatureStore:
 
     Args:
         folder: made by `open_or_build`.
+        with_grid: if not, maps that are there are not read.
 
     Attributes:
         manifest: what the features are and what they cost.
@@ -67,7 +68,7 @@ class FeatureStore:
         StorageError: if the folder is incomplete or damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, with_grid: bool = True) -> None:
         self.folder = folder
         try:
             self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
@@ -88,6 +89,8 @@ class FeatureStore:
                     f"features in {folder} are damaged (row {row} is not what was written); "
                     "remove the folder to encode again."
                 )
+        if not with_grid:
+            self._grid = self._grid[:, :0]
 
     @classmethod
     def open_or_build(
@@ -123,6 +126,9 @@ class FeatureStore:
             DataError: if a photo cannot be read.
             StorageError: if the disk is too small, or a value does not fit into float16.
         """
+        whole = root / _name(corpus, encoder, view, with_grid=True)
+        if (whole / "manifest.json").exists():
+            return cls(whole, with_grid)
         name = _name(corpus, encoder, view, with_grid)
         folder = root / name
         if (folder / "manifest.json").exists():

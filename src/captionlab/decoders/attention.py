@@ -6,7 +6,6 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from captionlab.decoders.cells import StateShape
 from captionlab.decoders.conditioning import Conditioning, as_state, grid_map
@@ -56,13 +55,13 @@ class AttentionConditioning(Conditioning):
     def initial_state(self, image: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         return as_state(self.initial(image[0].mean(1)), self.state_shape)
 
-    def attend(self, hidden: Tensor, image: tuple[Tensor, ...]) -> Tensor | None:
+    def attend(self, hidden: Tensor, image: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         values, keys = image
         both = step_linear(hidden, self.query_and_gate.weight, self.query_and_gate.bias)
         query, gate = both.split([keys.shape[-1], values.shape[-1]], dim=-1)
         compared = (keys.unsqueeze(1) + query.unsqueeze(2)).tanh_()  # (B, K, P, A)
         weights = self.energy(compared).squeeze(-1).softmax(-1)  # (B, K, P)
-        return torch.sigmoid(gate) * torch.bmm(weights, values)  # (B, K, D)
+        return torch.sigmoid(gate) * torch.bmm(weights, values), weights  # (B, K, D)
 
 
 class DotAttentionConditioning(Conditioning):
@@ -111,10 +110,12 @@ class DotAttentionConditioning(Conditioning):
     def initial_state(self, image: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         return as_state(image[2], self.state_shape)
 
-    def attend(self, hidden: Tensor, image: tuple[Tensor, ...]) -> Tensor | None:
+    def attend(self, hidden: Tensor, image: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         values, keys, _ = image
         query = split_heads(step_linear(hidden, self.query.weight, self.query.bias), self.num_heads)
-        return join_heads(functional.scaled_dot_product_attention(query, keys, values))
+        compared = query @ keys.mT * query.shape[-1] ** -0.5  # (B, heads, K, P)
+        weights = compared.softmax(-1)
+        return join_heads(weights @ values), weights.mean(1)
 
 
 def split_heads(vectors: Tensor, num_heads: int) -> Tensor:

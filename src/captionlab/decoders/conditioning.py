@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from captionlab.decoders.cells import StateShape
 from captionlab.types import FeatureShape, ImageFeatures
@@ -59,17 +60,18 @@ class Conditioning(nn.Module):
         """
         return words
 
-    def attend(self, hidden: Tensor, image: tuple[Tensor, ...]) -> Tensor | None:
-        """What the cell reads besides, given where it stands.
+    def attend(self, hidden: Tensor, image: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """What the cell reads besides, given where it stands; only asked if `context_dim` is not 0.
 
         Args:
             hidden: the top layer's (B, K, H) before this step, K captions of each image.
             image: from `prepare`.
 
         Returns:
-            (B, K, context_dim); None if that is 0.
+            The context (B, K, context_dim), and how much each position is looked at, (B, K, P),
+            summing to 1.
         """
-        return None
+        raise NotImplementedError
 
     def output(self, hidden: Tensor, image: tuple[Tensor, ...]) -> Tensor:
         """What the vocabulary layer reads: from (B, K, H) to (B, K, output_dim)."""
@@ -79,6 +81,11 @@ class Conditioning(nn.Module):
 def standardise(channels: int) -> nn.Module:
     """Bring each channel of (..., C) to mean 0 and variance 1 over images and positions."""
     return _OverChannels(nn.BatchNorm1d(channels, affine=False))
+
+
+def batch_norm(channels: int, momentum: float) -> nn.Module:
+    """Standardise (..., C) with that share of each batch's statistics, then scale and move."""
+    return _OverChannels(nn.BatchNorm1d(channels, momentum=momentum))
 
 
 def pooled_map(feature_shape: FeatureShape, dim: int, dropout: float) -> nn.Sequential:
@@ -113,5 +120,11 @@ class _OverChannels(nn.Module):
         self.norm = norm
 
     def forward(self, values: Tensor) -> Tensor:
-        flat: Tensor = self.norm(torch.flatten(values, 0, -2))
+        flat, norm = torch.flatten(values, 0, -2), self.norm
+        if len(flat) > 1:
+            flat = norm(flat)
+        else:  # one vector has no variance: the statistics so far (at first 0 and 1) are used
+            flat = functional.batch_norm(
+                flat, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
         return flat.view_as(values)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captionlab.decoders.cells import StateShape
-from captionlab.decoders.conditioning import Conditioning, as_state, pooled_map
+from captionlab.decoders.conditioning import Conditioning, as_state, batch_norm, pooled_map
 from captionlab.types import FeatureShape, ImageFeatures
 
 
@@ -50,6 +50,7 @@ class PreInjectConditioning(Conditioning):
         embedding_dim: size of a word vector, E.
         state_shape: of the decoder's recurrent layers.
         dropout: probability, on the standardised image vector.
+        batch_norm_momentum: of a batch norm with parameters after the linear map; None for none.
     """
 
     def __init__(
@@ -58,9 +59,12 @@ class PreInjectConditioning(Conditioning):
         embedding_dim: int,
         state_shape: StateShape,
         dropout: float,
+        batch_norm_momentum: float | None = None,
     ) -> None:
         super().__init__(feature_shape, embedding_dim, state_shape)
         self.project = pooled_map(feature_shape, embedding_dim, dropout)
+        if batch_norm_momentum is not None:
+            self.project.append(batch_norm(embedding_dim, batch_norm_momentum))
 
     def prepare(self, features: ImageFeatures) -> tuple[Tensor, ...]:
         return (self.project(features.pooled),)

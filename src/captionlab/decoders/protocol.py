@@ -33,10 +33,16 @@ class TeacherForced(NamedTuple):
     Attributes:
         logits: floating point (M, V), unnormalised.
         targets: int64 (M,); padding is not among them.
+        captions: int64 (M,), whose tokens these are: caption n of image b is b * N + n. Those of
+            one caption stand in its order.
+        attention: floating point (M, P), where the decoder looked for each token, each row
+            summing to 1; None for decoders that do not look at positions.
     """
 
     logits: Tensor
     targets: Tensor
+    captions: Tensor
+    attention: Tensor | None = None
 
 
 class Decoder(nn.Module, ABC):

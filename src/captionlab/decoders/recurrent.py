@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from captionlab.decoders.cells import RecurrentLayers
 from captionlab.decoders.conditioning import Conditioning
@@ -13,6 +14,8 @@ from captionlab.decoders.protocol import Decoder, DecoderState, TeacherForced
 from captionlab.decoders.step_linear import one_gradient_per_weight
 from captionlab.decoders.words import VocabularyLayer, init_embedding
 from captionlab.types import PAD_ID, START_ID, ImageFeatures
+
+_NUM_LENGTHS = 4  # groups of captions about as long
 
 
 class RecurrentDecoder(Decoder):
@@ -28,6 +31,7 @@ class RecurrentDecoder(Decoder):
         vocabulary_size: V.
         tie_embeddings: whether the vocabulary layer's weights are the word vectors.
         freeze_embeddings: whether the word vectors stay as they are.
+        output_dropout: probability, before the vocabulary layer; None for `dropout`.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class RecurrentDecoder(Decoder):
         vocabulary_size: int,
         tie_embeddings: bool = False,
         freeze_embeddings: bool = False,
+        output_dropout: float | None = None,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim, padding_idx=PAD_ID)
@@ -55,6 +60,7 @@ class RecurrentDecoder(Decoder):
         self.vocabulary = VocabularyLayer(conditioning.output_dim, self.embedding, tie_embeddings)
         self.conditioning = conditioning
         self.dropout = nn.Dropout(dropout)
+        self.output_dropout = nn.Dropout(dropout if output_dropout is None else output_dropout)
         init_embedding(self.embedding, freeze_embeddings)
 
     def forward(self, features: ImageFeatures, tokens: Tensor) -> TeacherForced:
@@ -70,14 +76,34 @@ class RecurrentDecoder(Decoder):
         inputs = inputs.view(num_images * num_captions, num_tokens - 1, -1)
         state = self._first_state(image)
         state = tuple(part.repeat_interleave(num_captions, dim=1) for part in state)
-        outputs, _ = self.recurrent.sequence(inputs, state)  # (B*N, T-1, H)
+        outputs = self._run_by_length(inputs, state, lengths.flatten())  # (B*N, T-1, H)
         outputs = self.conditioning.output(
             outputs.reshape(num_images, -1, outputs.shape[-1]), image
         )
         position = torch.arange(num_tokens - 1, device=tokens.device)
         is_word = position < lengths.unsqueeze(-1)  # (B, N, T-1)
-        logits = self.vocabulary(self.dropout(outputs[is_word.flatten(1)]))
-        return TeacherForced(logits, tokens[:, :, 1:][is_word])
+        logits = self.vocabulary(self.output_dropout(outputs[is_word.flatten(1)]))
+        caption = is_word.flatten(0, 1).nonzero()[:, 0]
+        return TeacherForced(logits, tokens[:, :, 1:][is_word], caption)
+
+    def _run_by_length(self, inputs: Tensor, state: tuple[Tensor, ...], lengths: Tensor) -> Tensor:
+        """Run captions (R, T, I) of given lengths; gives (R, T, H), of any value at padding.
+
+        On a CPU the shorter ones apart, since most of a batch's steps would be padding; another
+        device is faster with one large call.
+        """
+        if inputs.device.type != "cpu":
+            return self.recurrent.sequence(inputs, state)[0]
+        order = lengths.argsort(descending=True)
+        made = []
+        for rows in order.tensor_split(_NUM_LENGTHS):
+            if not len(rows):
+                continue
+            longest = max(1, int(lengths[rows[0]]))
+            own = tuple(part[:, rows] for part in state)
+            outputs, _ = self.recurrent.sequence(inputs[rows, :longest], own)
+            made.append(functional.pad(outputs, (0, 0, 0, inputs.shape[1] - longest)))
+        return torch.cat(made)[order.argsort()]
 
     def _run_steps(self, features: ImageFeatures, tokens: Tensor, lengths: Tensor) -> TeacherForced:
         # Longest first, both captions of an image and images: what is still being written at step
@@ -85,6 +111,7 @@ class RecurrentDecoder(Decoder):
         by_caption = lengths.argsort(dim=1, descending=True, stable=True)
         lengths = lengths.gather(1, by_caption)
         by_image = lengths[:, 0].argsort(descending=True, stable=True)
+        captions = by_image.unsqueeze(-1) * tokens.shape[1] + by_caption[by_image]  # (B, N)
         lengths = lengths[by_image]
         tokens = tokens.gather(1, by_caption.unsqueeze(-1).expand_as(tokens))[by_image]
         on_cpu = lengths.cpu()
@@ -115,18 +142,21 @@ class RecurrentDecoder(Decoder):
         state = tuple(
             part.unsqueeze(2).expand(-1, -1, num_captions, -1) for part in self._first_state(image)
         )  # (L, B, N, H)
-        outputs = []
+        outputs, looked = [], []
         with one_gradient_per_weight():
             for (rows, columns), part in zip(shapes, gates.split(sizes), strict=True):
                 image = _first(image, rows)
                 state = tuple(values[:, :rows, :columns] for values in state)
-                flat = self._advance(part.unflatten(0, (rows, columns)), image, state)
+                flat, weights = self._advance(part.unflatten(0, (rows, columns)), image, state)
                 state = tuple(values.unflatten(1, (rows, columns)) for values in flat)
+                assert weights is not None
+                looked.append(weights.flatten(0, 1))
                 outputs.append(self.conditioning.output(state[0][-1], image).flatten(0, 1))
         targets = pack(tokens, shift=1)
         is_word = targets != PAD_ID  # the corners of the rectangles
-        logits = self.vocabulary(self.dropout(torch.cat(outputs)[is_word]))
-        return TeacherForced(logits, targets[is_word])
+        logits = self.vocabulary(self.output_dropout(torch.cat(outputs)[is_word]))
+        caption = pack(captions.unsqueeze(-1).expand_as(tokens))[is_word]
+        return TeacherForced(logits, targets[is_word], caption, torch.cat(looked)[is_word])
 
     def start(self, features: ImageFeatures) -> DecoderState:
         image = self.conditioning.prepare(features)
@@ -138,10 +168,10 @@ class RecurrentDecoder(Decoder):
         inputs = self.conditioning.step_input(self._embed(told), told == START_ID, state.image)
         gates = self.recurrent.project(inputs)
         before = tuple(part.unflatten(1, grouped) for part in state.memory)
-        memory = self._advance(gates, state.image, before)
+        memory, _ = self._advance(gates, state.image, before)
         hidden = memory[0][-1].unflatten(0, grouped)
         output = self.conditioning.output(hidden, state.image).flatten(0, 1)
-        logits = self.vocabulary(self.dropout(output))
+        logits = self.vocabulary(self.output_dropout(output))
         return logits.float().log_softmax(-1), replace(state, memory=memory)
 
     def _embed(self, tokens: Tensor) -> Tensor:
@@ -150,18 +180,18 @@ class RecurrentDecoder(Decoder):
 
     def _advance(
         self, gates: Tensor, image: tuple[Tensor, ...], state: tuple[Tensor, ...]
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """One step of K captions of each image: gates (B, K, gates), state each (L, B, K, H).
 
         Returns:
-            The new state, each (L, B*K, H).
+            The new state, each (L, B*K, H), and where it looked, (B, K, P), if it does.
         """
-        context = self.conditioning.attend(state[0][-1], image)
-        return self.recurrent.step(
-            gates.flatten(0, 1),
-            None if context is None else context.flatten(0, 1),
-            tuple(part.flatten(1, 2) for part in state),
-        )
+        context = weights = None
+        if self.conditioning.context_dim:
+            context, weights = self.conditioning.attend(state[0][-1], image)
+            context = context.flatten(0, 1)
+        flat = tuple(part.flatten(1, 2) for part in state)
+        return self.recurrent.step(gates.flatten(0, 1), context, flat), weights
 
     def _first_state(self, image: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The state before the start token, each (L, B, H)."""

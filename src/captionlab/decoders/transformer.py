@@ -81,7 +81,8 @@ class TransformerDecoder(Decoder):
         outputs, _ = self._advance(tokens[:, :, :-1].flatten(0, 1), state)  # (B*N, T-1, H)
         targets = tokens[:, :, 1:].flatten(0, 1)
         is_word = targets != PAD_ID
-        return TeacherForced(self.vocabulary(self.norm(outputs[is_word])), targets[is_word])
+        logits = self.vocabulary(self.norm(outputs[is_word]))
+        return TeacherForced(logits, targets[is_word], is_word.nonzero()[:, 0])
 
     def start(self, features: ImageFeatures) -> DecoderState:
         positions = self.project(features.grid)  # (B, P, H)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 from torch.nn import functional
 
-from captionlab.decoders import Decoder
+from captionlab.decoders import Decoder, TeacherForced
 from captionlab.types import CaptionBatch
 
 
@@ -28,10 +28,11 @@ class Objective(ABC):
 
     def validate(self, decoder: Decoder, batch: CaptionBatch) -> Tensor:
         """Mean negative log-likelihood per true token, in nats, whatever is minimised."""
-        return cross_entropy(decoder, batch)
+        return cross_entropy(decoder(batch.features, batch.tokens))
 
 
-def cross_entropy(decoder: Decoder, batch: CaptionBatch, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy per true token under teacher forcing, end token counted, in nats."""
-    logits, targets = decoder(batch.features, batch.tokens)
-    return functional.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)
+def cross_entropy(told: TeacherForced, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy per true token, in nats."""
+    return functional.cross_entropy(
+        told.logits.float(), told.targets, label_smoothing=label_smoothing
+    )

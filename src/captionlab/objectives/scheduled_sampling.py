@@ -71,7 +71,10 @@ class ScheduledSampling(Objective):
         self, decoder: Decoder, batch: CaptionBatch, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
         share = self.share(progress)
-        loss = cross_entropy(decoder, batch) if share == 1 else _sampled(decoder, batch, share)
+        if share == 1:
+            loss = cross_entropy(decoder(batch.features, batch.tokens))
+        else:
+            loss = _sampled(decoder, batch, share)
         return loss, {"true_words": share}
 
 

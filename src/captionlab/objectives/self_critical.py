@@ -11,11 +11,9 @@ from torch import Tensor
 from captionlab.decoders import Decoder
 from captionlab.metrics.ngram import NGramScorer, bleu
 from captionlab.objectives.protocol import Objective
-from captionlab.search import GreedySearch
-from captionlab.search.protocol import forbid_special
-from captionlab.search.sampling import draw_words
+from captionlab.search import GreedySearch, SampleSearch, caption_tokens
 from captionlab.text import Vocabulary
-from captionlab.types import END_ID, PAD_ID, START_ID, UNKNOWN_ID, CaptionBatch
+from captionlab.types import PAD_ID, START_ID, UNKNOWN_ID, CaptionBatch, Hypothesis, ImageFeatures
 
 _END = "<end>"  # no tokenizer makes this word
 
@@ -100,54 +98,55 @@ class SelfCritical(Objective):
     def __call__(
         self, decoder: Decoder, batch: CaptionBatch, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
-        tokens, log_probs = self._draw(decoder, batch)
-        captions = [self.vocabulary.decode(row) for row in tokens.tolist()]
-        finished = (tokens == END_ID).any(-1).tolist()
-        images = [image for image in batch.image_ids for _ in range(self.num_samples)]
-        if self.baseline == "greedy":
-            # After the drawing: autocast keeps its casts of the weights, which need a gradient.
-            decoder.eval()
-            greedy = self._greedy(decoder, batch.features)
+        # What is drawn is what is scored, and what will write captions: no dropout.
+        decoder.eval()
+        try:
+            drawn = self._draw(decoder, batch.features)
+            written = [caption for captions in drawn for caption in captions]
+            images = [image for image in batch.image_ids for _ in range(self.num_samples)]
+            if self.baseline == "greedy":
+                written += self._greedy(decoder, batch.features)
+                images += batch.image_ids
+            # Autocast keeps its casts of the weights, and those made above have no gradient.
+            torch.clear_autocast_cache()
+            with torch.backends.cudnn.flags(enabled=False):  # it has no gradient in this mode
+                log_probs, captions = _log_probabilities(decoder, batch.features, drawn)
+        finally:
             decoder.train()
-            captions += [self.vocabulary.decode(found.tokens) for found in greedy]
-            finished += [found.finished for found in greedy]
-            images += batch.image_ids
-        rewards = torch.tensor(self.reward(images, captions, finished), device=tokens.device)
-        sampled = rewards[: len(tokens)].view(len(batch), self.num_samples)
+        rewards = torch.tensor(
+            self.reward(
+                images,
+                [self.vocabulary.decode(caption.tokens) for caption in written],
+                [caption.finished for caption in written],
+            ),
+            device=log_probs.device,
+        )
+        num_drawn = len(batch) * self.num_samples
+        sampled = rewards[:num_drawn].view(len(batch), self.num_samples)
         if self.baseline == "greedy":
-            baseline = rewards[len(tokens) :].unsqueeze(-1)
+            baseline = rewards[num_drawn:].unsqueeze(-1)
         else:
             baseline = (sampled.sum(-1, keepdim=True) - sampled) / (self.num_samples - 1)
-        advantage = (sampled - baseline).view(-1, 1)
-        is_word = tokens != PAD_ID
-        loss = -(advantage * log_probs).masked_select(is_word).mean()
+        advantage = (sampled - baseline).flatten()
+        loss = -(advantage[captions] * log_probs).mean()
         return loss, {"reward": float(sampled.mean()), "baseline": float(baseline.mean())}
 
-    def _draw(self, decoder: Decoder, batch: CaptionBatch) -> tuple[Tensor, Tensor]:
-        """Captions of each image, drawn word by word.
+    def _draw(self, decoder: Decoder, features: ImageFeatures) -> list[list[Hypothesis]]:
+        """Captions of each image, drawn from the model's own distribution."""
+        seed = int(torch.randint(2**31, ()))
+        search = SampleSearch(self.max_length, temperature=1.0, top_k=None, top_p=1.0, seed=seed)
+        return search.draw(decoder, features, self.num_samples)
 
-        Returns:
-            Tokens up to the end, then padding, int64 (B * num_samples, T); and the log-probability
-            by which each was drawn, with gradient; 0 at padding.
-        """
-        device = batch.features.pooled.device
-        rows = torch.arange(len(batch), device=device).repeat_interleave(self.num_samples)
-        state = decoder.select(decoder.start(batch.features), rows)
-        token = torch.full_like(rows, START_ID)
-        done = torch.zeros_like(rows, dtype=torch.bool)
-        never = torch.tensor([PAD_ID, START_ID, UNKNOWN_ID], device=device).expand(len(rows), -1)
-        tokens, chosen = [], []
-        for _ in range(self.max_length):
-            log_probs, state = decoder.step(token, state)
-            drawn = draw_words(forbid_special(log_probs.detach().clone()).exp_())
-            # What is never drawn leaves its probability to the others. One gather, since its
-            # gradient is as large as the vocabulary.
-            told = log_probs.gather(1, torch.cat([drawn.unsqueeze(-1), never], 1))
-            log_prob = told[:, 0] - torch.log1p(-told[:, 1:].exp().sum(-1))
-            token = drawn.masked_fill(done, PAD_ID)
-            tokens.append(token)
-            chosen.append(log_prob.masked_fill(done, 0.0))
-            done = done | (token == END_ID)
-            if done.all():
-                break
-        return torch.stack(tokens, 1), torch.stack(chosen, 1)
+
+def _log_probabilities(
+    decoder: Decoder, features: ImageFeatures, drawn: Sequence[Sequence[Hypothesis]]
+) -> tuple[Tensor, Tensor]:
+    """Of every token drawn, end counted, (M,) with gradient; and whose it is, int64 (M,)."""
+    device = features.pooled.device
+    told = decoder(features, caption_tokens(drawn, device))
+    log_probs = told.logits.float().log_softmax(-1)
+    # What is never drawn leaves its probability to the others. One gather, since its gradient is
+    # as large as the logits.
+    never = torch.tensor([PAD_ID, START_ID, UNKNOWN_ID], device=device).expand(len(log_probs), -1)
+    found = log_probs.gather(1, torch.cat([told.targets.unsqueeze(-1), never], 1))
+    return found[:, 0] - torch.log1p(-found[:, 1:].exp().sum(-1)), told.captions

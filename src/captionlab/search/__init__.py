@@ -3,7 +3,11 @@
 from captionlab.search.beam import BeamSearch, DiverseBeamSearch
 from captionlab.search.ensemble import EnsembleDecoder, EnsembleFeatures
 from captionlab.search.greedy import GreedySearch
-from captionlab.search.likelihood import caption_log_probabilities
+from captionlab.search.likelihood import (
+    attention_maps,
+    caption_log_probabilities,
+    caption_tokens,
+)
 from captionlab.search.protocol import Search
 from captionlab.search.sampling import SampleSearch
 
@@ -15,5 +19,7 @@ __all__ = [
     "GreedySearch",
     "SampleSearch",
     "Search",
+    "attention_maps",
     "caption_log_probabilities",
+    "caption_tokens",
 ]

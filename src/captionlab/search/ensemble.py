@@ -47,7 +47,16 @@ class EnsembleDecoder(Decoder):
         self.decoders = nn.ModuleList(decoders)
 
     def forward(self, features: ImageFeatures, tokens: Tensor) -> TeacherForced:
-        raise TypeError("an ensemble only writes captions; train its members one by one.")
+        assert isinstance(features, EnsembleFeatures)
+        pairs = zip(self._members(), features.members, strict=True)
+        told = [decoder(seen, tokens) for decoder, seen in pairs]
+        orders = [each.captions.argsort(stable=True) for each in told]  # each decoder has its own
+        log_probs = [
+            each.logits.float().log_softmax(-1)[order]
+            for each, order in zip(told, orders, strict=True)
+        ]
+        first, order = told[0], orders[0]
+        return TeacherForced(_mean(log_probs), first.targets[order], first.captions[order])
 
     def start(self, features: ImageFeatures) -> EnsembleState:
         assert isinstance(features, EnsembleFeatures)
@@ -60,8 +69,7 @@ class EnsembleDecoder(Decoder):
         log_probs, states = zip(
             *(decoder.step(token_R, own) for decoder, own in pairs), strict=True
         )
-        mean = torch.stack(log_probs).logsumexp(0) - math.log(len(log_probs))
-        return mean, EnsembleState((), (), states)
+        return _mean(log_probs), EnsembleState((), (), states)
 
     def select(
         self, state: DecoderState, rows: Tensor, images: Tensor | None = None
@@ -72,3 +80,8 @@ class EnsembleDecoder(Decoder):
 
     def _members(self) -> list[Decoder]:
         return [decoder for decoder in self.decoders if isinstance(decoder, Decoder)]
+
+
+def _mean(log_probs: Sequence[Tensor]) -> Tensor:
+    """Logarithm of the mean probability."""
+    return torch.stack(list(log_probs)).logsumexp(0) - math.log(len(log_probs))

@@ -1,12 +1,54 @@
-"""How likely a model holds captions that it did not write."""
+"""What a model makes of captions that are there: how likely, and where it looked."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from captionlab.decoders import Decoder
-from captionlab.types import PAD_ID, ImageFeatures
+from captionlab.types import END_ID, PAD_ID, START_ID, Hypothesis, ImageFeatures
+
+
+def caption_tokens(captions: Sequence[Sequence[Hypothesis]], device: torch.device | str) -> Tensor:
+    """Captions as a decoder reads them, int64 (B, N, T), as in `CaptionBatch`.
+
+    Args:
+        captions: of B images, N each; an unfinished one gets no end token.
+        device: of what is made.
+    """
+    rows = [
+        torch.tensor([START_ID, *caption.tokens, *([END_ID] if caption.finished else [])])
+        for each in captions
+        for caption in each
+    ]
+    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD_ID)
+    return padded.view(len(captions), len(captions[0]), -1).to(device)
+
+
+@torch.inference_mode()
+def attention_maps(
+    decoder: Decoder, features: ImageFeatures, captions: Sequence[Hypothesis]
+) -> list[Tensor]:
+    """Where a decoder looked for each word of captions that it wrote, the end last if it is there.
+
+    Args:
+        decoder: in evaluation mode.
+        features: of B images.
+        captions: one for each image.
+
+    Returns:
+        Per caption, floating point (T, P), each row summing to 1; P goes row by row.
+
+    Raises:
+        ValueError: if the decoder does not look at positions.
+    """
+    told = decoder(features, caption_tokens([[each] for each in captions], features.pooled.device))
+    if told.attention is None:
+        raise ValueError("this decoder does not look at positions: it has no attention to show.")
+    return [told.attention[told.captions == i] for i in range(len(captions))]
 
 
 @torch.inference_mode()
@@ -24,16 +66,8 @@ def caption_log_probabilities(
         The natural logarithm of each caption's probability, its end token counted, float32
         (B, N), 0 where a row is all padding; and the number of tokens predicted, int64 (B, N).
     """
-    num_images, num_captions, length = tokens.shape
-    rows = torch.arange(num_images, device=tokens.device).repeat_interleave(num_captions)
-    state = decoder.select(decoder.start(features), rows)
-    flat = tokens.flatten(0, 1)
-    total = torch.zeros(len(flat), device=tokens.device)
-    for t in range(length - 1):
-        log_probs, state = decoder.step(flat[:, t], state)
-        following = flat[:, t + 1]
-        chosen = log_probs.gather(1, following.unsqueeze(-1)).squeeze(-1)
-        total += chosen.masked_fill(following == PAD_ID, 0.0)
-    counts = (flat[:, 1:] != PAD_ID).sum(1)
-    shape = (num_images, num_captions)
-    return total.view(shape), counts.view(shape)
+    told = decoder(features, tokens)
+    lost = functional.cross_entropy(told.logits.float(), told.targets, reduction="none")
+    total = torch.zeros(tokens.shape[:2], device=lost.device)
+    total.view(-1).index_add_(0, told.captions, -lost)
+    return total, (tokens[:, :, 1:] != PAD_ID).sum(-1)

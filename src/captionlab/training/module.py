@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from captionlab.data.transforms import normalise
 from captionlab.decoders import Decoder
@@ -41,6 +41,7 @@ class CaptioningModule(pl.LightningModule):
         schedule: makes the learning rate schedule from the optimizer and the number of steps.
         vocabulary: turns ids into words.
         validation_metrics: scores validation captions, holding their references.
+        monitor: the validation score that a plateau schedule watches.
         seed: of everything drawn while training.
         identity: plain values that tell where the checkpoint comes from; saved inside it.
 
@@ -62,6 +63,7 @@ class CaptioningModule(pl.LightningModule):
         schedule: Callable[[Optimizer, int], LRScheduler],
         vocabulary: Vocabulary,
         validation_metrics: CaptionMetrics,
+        monitor: str,
         seed: int,
         identity: dict[str, Any],
     ) -> None:
@@ -76,6 +78,7 @@ class CaptioningModule(pl.LightningModule):
         self.make_schedule = schedule
         self.vocabulary = vocabulary
         self.validation_metrics = validation_metrics
+        self.monitor = monitor
         self.seed = seed
         self.identity = identity
         self.train_seconds = 0.0
@@ -88,10 +91,20 @@ class CaptioningModule(pl.LightningModule):
         optimizer = self.make_optimizer(groups)
         self._num_steps = int(self.trainer.estimated_stepping_batches)
         schedule = self.make_schedule(optimizer, self._num_steps)
+        interval = "epoch" if isinstance(schedule, ReduceLROnPlateau) else "step"
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+            "lr_scheduler": {
+                "scheduler": schedule,
+                "interval": interval,
+                "monitor": self.monitor,
+            },
         }
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        # A plateau schedule has had its step: Lightning's turn comes after last.ckpt is saved.
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
 
     def on_train_epoch_start(self) -> None:
         rank_seed = derive_seed(self.seed, "epoch", self.current_epoch, self.global_rank)
@@ -124,8 +137,11 @@ class CaptioningModule(pl.LightningModule):
         self.log_dict({f"val/{name}": value for name, value in scores.corpus.items()})
 
     def on_train_epoch_end(self) -> None:
-        # Before the checkpoint callbacks: what they save has this epoch's time in it.
+        # Before the checkpoint callbacks: what they save has this epoch's time and score in it.
         self.train_seconds += time.perf_counter() - self._epoch_began
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, ReduceLROnPlateau):
+            schedule.step(float(self.trainer.callback_metrics[self.monitor]))
 
     def on_test_epoch_start(self) -> None:
         self.hypotheses = {}

@@ -1,11 +1,11 @@
-"""Learning rate schedules, per optimizer step."""
+"""Learning rate schedules, per optimizer step or, where a score decides, per epoch."""
 
 from __future__ import annotations
 
 import math
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 
 class ConstantSchedule:
@@ -36,3 +36,21 @@ class CosineSchedule:
             return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup)))
 
         return LambdaLR(optimizer, factor)
+
+
+class PlateauSchedule:
+    """A lower learning rate where the monitored score, the higher the better, stands still.
+
+    Args:
+        factor: of each lowering, in (0, 1).
+        patience: epochs without a better score, after the best or the last lowering.
+    """
+
+    def __init__(self, factor: float, patience: int) -> None:
+        self.factor = factor
+        self.patience = patience
+
+    def __call__(self, optimizer: Optimizer, num_steps: int) -> ReduceLROnPlateau:
+        return ReduceLROnPlateau(  # its patience is what it bears before it acts
+            optimizer, "max", self.factor, patience=self.patience - 1, threshold=0.0
+        )
