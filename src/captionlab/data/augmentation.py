@@ -1,4 +1,4 @@
-"""Other views of training photos, made once so that a frozen encoder sees each once, ever.
+"""Other views of training photos, so few that a frozen encoder sees each once, ever.
 
 A view is a photo changed in a way that depends on nothing but the photo's name, the view's number
 and a seed. Training draws one of them, or the plain photo, for each image and epoch. Views of odd
@@ -101,7 +101,7 @@ class RandomAugmentation(Augmentation):
     """Turned, moved, scaled, sheared, cropped and recoloured at random, and every other mirrored.
 
     Args:
-        num_views: more cost disk and encoding, once.
+        num_views: more cost disk and encoding, once, where the encoder is frozen.
         degrees: largest turn.
         translate: largest move, as a share of the side.
         scale: largest enlargement and shrinking, as a share.
