@@ -119,10 +119,13 @@ def test_data_changes_nothing_that_a_recipe_sets(recipe: str) -> None:
 
 
 def test_the_command_line_has_the_last_word() -> None:
-    changed = composed("experiment=show_attend_tell", "decoder=gru", "data.batch_size=2")
+    changed = composed(
+        "experiment=show_attend_tell", "decoder=gru", "data.batch_size=2", "callbacks=none"
+    )
     assert changed.decoder.cell == "gru"
     assert changed.decoder.hidden_dim == 512
     assert changed.data.batch_size == 2
+    assert not changed.callbacks
     check(composed("experiment=show_attend_tell", "encoder=vgg", "objective=scheduled_sampling"))
 
 
