@@ -174,7 +174,7 @@ class TransformerDecoder(Decoder):
 class Attention:
     _target_: str = "captionlab.decoders.AttentionConditioning"
     name: str = MISSING
-    feature_dim: int = MISSING
+    feature_dim: int | None = MISSING
     attention_dim: int = MISSING
     dropout: float = MISSING
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from captionlab.decoders.cells import RecurrentLayers
-from captionlab.decoders.conditioning import Conditioning
+from captionlab.decoders.conditioning import Conditioning, first_images
 from captionlab.decoders.protocol import Decoder, DecoderState, TeacherForced
 from captionlab.decoders.step_linear import one_gradient_per_weight
 from captionlab.decoders.words import VocabularyLayer, init_embedding
@@ -132,7 +132,7 @@ class RecurrentDecoder(Decoder):
             self.conditioning.step_input(
                 part.unflatten(0, (rows, columns)),
                 tokens[:rows, :columns, t] == START_ID,
-                _first(image, rows),
+                first_images(image, rows),
             ).flatten(0, 1)
             for t, ((rows, columns), part) in enumerate(zip(shapes, words, strict=True))
         ]
@@ -145,13 +145,13 @@ class RecurrentDecoder(Decoder):
         outputs, looked = [], []
         with one_gradient_per_weight():
             for (rows, columns), part in zip(shapes, gates.split(sizes), strict=True):
-                image = _first(image, rows)
                 state = tuple(values[:, :rows, :columns] for values in state)
                 flat, weights = self._advance(part.unflatten(0, (rows, columns)), image, state)
                 state = tuple(values.unflatten(1, (rows, columns)) for values in flat)
                 assert weights is not None
                 looked.append(weights.flatten(0, 1))
-                outputs.append(self.conditioning.output(state[0][-1], image).flatten(0, 1))
+                read = self.conditioning.output(state[0][-1], first_images(image, rows))
+                outputs.append(read.flatten(0, 1))
         targets = pack(tokens, shift=1)
         is_word = targets != PAD_ID  # the corners of the rectangles
         logits = self.vocabulary(self.output_dropout(torch.cat(outputs)[is_word]))
@@ -200,10 +200,3 @@ class RecurrentDecoder(Decoder):
             state = self.recurrent.zero_state(image[0])
         prefix = self.conditioning.prefix(image)
         return state if prefix is None else self.recurrent.sequence(prefix, state)[1]
-
-
-def _first(image: tuple[Tensor, ...], num_images: int) -> tuple[Tensor, ...]:
-    """The first images; the same tensors where that is all, which spares autograd a copy."""
-    if image[0].shape[0] == num_images:
-        return image
-    return tuple(part[:num_images] for part in image)
