@@ -106,7 +106,7 @@ def check(config: DictConfig) -> None:
         heads = OmegaConf.select(config, key)
         for size in sizes if heads is not None else ():
             value = OmegaConf.select(config, size)
-            if heads < 1 or value % heads:
+            if heads < 1 or (value or 0) % heads:  # a size left to the encoder is checked later
                 raise ConfigError(f"{key} must divide {size}={value}, found {heads}.")
     own, named = has_own_conditioning(config), config.conditioning.name
     if own and named != "built_in":

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from captionlab.decoders.step_linear import on_tape
 
-_BLOCK_SIZE = 2**17  # numbers in a block of comparisons: small enough for a core's second cache
+_BLOCK_SIZE = 2**18  # numbers in a block of comparisons: small enough for a core's second cache
 
 
 def exponential(compared: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from captionlab.decoders.additive_attention import additive_attention, exponenti
 from captionlab.decoders.cells import StateShape
 from captionlab.decoders.conditioning import Conditioning, as_state, first_images, grid_map
 from captionlab.decoders.step_linear import step_linear
+from captionlab.errors import ConfigError
 from captionlab.types import FeatureShape, ImageFeatures
 
 
@@ -104,6 +105,9 @@ class DotAttentionConditioning(_AttentionConditioning):
         attention_dim: size of queries and keys, A, shared out among the heads.
         num_heads: divides both.
         dropout: probability, on the values.
+
+    Raises:
+        ConfigError: if the heads do not divide the map's channels where there is no map.
     """
 
     def __init__(
@@ -119,6 +123,11 @@ class DotAttentionConditioning(_AttentionConditioning):
         super().__init__(
             feature_shape, embedding_dim, state_shape, feature_dim, attention_dim, dropout
         )
+        if self.context_dim % num_heads:
+            raise ConfigError(
+                f"conditioning.num_heads must divide the encoder's {self.context_dim} channels "
+                f"where conditioning.feature_dim=null, found {num_heads}."
+            )
         self.num_heads = num_heads
         self.query = nn.Linear(state_shape.hidden_dim, attention_dim)
         self.initial = nn.Linear(self.context_dim, prod(state_shape))
