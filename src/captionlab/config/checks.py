@@ -93,6 +93,11 @@ def check(config: DictConfig) -> None:
             f"conditioning={config.conditioning.name}, which has none; use conditioning=attention "
             "or dot_attention."
         )
+    if config.compile and config.objective.name != "cross_entropy":
+        raise ConfigError(
+            "compile=true compiles teacher forcing, found "
+            f"objective={config.objective.name}, which steps; use compile=false."
+        )
     _check_search(config.search)
     for key in _SHARES:
         value = OmegaConf.select(config, key)

@@ -337,6 +337,7 @@ class Config:
     callbacks: dict[str, Any] = field(default_factory=dict)
     name: str = MISSING
     seed: int = MISSING
+    compile: bool = False
     init_from: str | None = None
     monitor: str = MISSING
     runs_dir: str = MISSING

@@ -90,9 +90,9 @@ class RecurrentDecoder(Decoder):
         """Run captions (R, T, I) of given lengths; gives (R, T, H), of any value at padding.
 
         On a CPU the shorter ones apart, since most of a batch's steps would be padding; another
-        device is faster with one large call.
+        device is faster with one large call, and a compiled graph cannot depend on lengths.
         """
-        if inputs.device.type != "cpu":
+        if inputs.device.type != "cpu" or torch.compiler.is_compiling():
             return self.recurrent.sequence(inputs, state)[0]
         order = lengths.argsort(descending=True)
         made = []
@@ -114,11 +114,13 @@ class RecurrentDecoder(Decoder):
         captions = by_image.unsqueeze(-1) * tokens.shape[1] + by_caption[by_image]  # (B, N)
         lengths = lengths[by_image]
         tokens = tokens.gather(1, by_caption.unsqueeze(-1).expand_as(tokens))[by_image]
-        on_cpu = lengths.cpu()
-        shapes = [
-            (int((on_cpu[:, 0] > t).sum()), int((on_cpu > t).sum(1).max()))
-            for t in range(int(on_cpu.max()))
-        ]
+        shapes = [(tokens.shape[0], tokens.shape[1])] * (tokens.shape[2] - 1)
+        if not torch.compiler.is_compiling():  # a graph cannot depend on lengths
+            on_cpu = lengths.cpu()
+            shapes = [
+                (int((on_cpu[:, 0] > t).sum()), int((on_cpu > t).sum(1).max()))
+                for t in range(int(on_cpu.max()))
+            ]
         sizes = [rows * columns for rows, columns in shapes]
 
         def pack(values: Tensor, shift: int = 0) -> Tensor:
