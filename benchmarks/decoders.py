@@ -1,4 +1,4 @@
-"""What a decoder's training step costs beside a bare LSTM and beside the tutorials' attention.
+"""What a decoder's steps cost beside a bare LSTM and beside the tutorials' attention.
 
     OMP_NUM_THREADS=2 python benchmarks/decoders.py
 
@@ -6,15 +6,20 @@ Prints ratios measured in one run, on random features and captions of COCO's siz
 to 16 words, a vocabulary of 9,490, a map of 196 x 2048, all sizes 512. A step is a forward pass,
 the cross-entropy and a backward pass, without dropout. Steps are taken in turns and the best of
 each counts; CPU seconds, which bear other work on the machine, come before wall seconds.
+Freed memory is kept, as in a run; the tutorials' code gains by that too.
 
 The tutorials' way to compute attention (`Tutorial`) does the whole image work again at each step,
-one caption per row. It is given our weights, so that its loss must be ours.
+one caption per row, and its beam search takes one image at a time. It is given our weights, so
+that its loss and its captions must be ours.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import multiprocessing
+import platform
+import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,7 +40,18 @@ from captionlab.decoders import (
     RecurrentDecoder,
 )
 from captionlab.decoders.cells import StateShape
-from captionlab.types import END_ID, PAD_ID, START_ID, FeatureShape, ImageFeatures
+from captionlab.search import BeamSearch
+from captionlab.types import (
+    END_ID,
+    PAD_ID,
+    START_ID,
+    UNKNOWN_ID,
+    FeatureShape,
+    Hypothesis,
+    ImageFeatures,
+)
+
+NUM_WORDS = 16  # of a searched caption
 
 
 @dataclass(frozen=True)
@@ -123,13 +139,38 @@ class Tutorial(nn.Module):
             else:
                 values = self.map(grid[:rows]).relu()
                 keys = self.key(values)
-            energy = self.energy(torch.tanh(keys + self.query(hidden).unsqueeze(1)))
-            context = (values * energy.softmax(1)).sum(1)
-            context = self.gate(hidden).sigmoid() * context
+            context = self.look(hidden, values, keys)
             state = self.cell(torch.cat([words[:rows, t], context], 1), (hidden, cell))
             logits.append(self.vocabulary(state[0]))
         targets = [tokens[: len(part), t + 1] for t, part in enumerate(logits)]
         return functional.cross_entropy(torch.cat(logits), torch.cat(targets))
+
+    def look(self, hidden: Tensor, values: Tensor, keys: Tensor) -> Tensor:
+        """The gated context (R, D)."""
+        energy = self.energy(torch.tanh(keys + self.query(hidden).unsqueeze(1)))
+        return self.gate(hidden).sigmoid() * (values * energy.softmax(1)).sum(1)
+
+    @torch.no_grad()
+    def beam(self, grid: Tensor, beam_size: int, num_words: int) -> tuple[int, ...]:
+        """The likeliest caption of one image (1, P, C), if none ends before `num_words`."""
+        grid = self.standardise(grid).expand(beam_size, -1, -1)
+        values = self.map(grid).relu()
+        keys = self.key(values)
+        state = self.initial(values.mean(1)).tanh().chunk(2, dim=1)
+        words = torch.full((beam_size, 1), START_ID)
+        total = torch.tensor([[0.0]] + [[-torch.inf]] * (beam_size - 1))
+        for _ in range(num_words):
+            if not self.hoisted:
+                values = self.map(grid).relu()
+                keys = self.key(values)
+            context = self.look(state[0], values, keys)
+            state = self.cell(torch.cat([self.embedding(words[:, -1]), context], 1), state)
+            reached = total + self.vocabulary(state[0]).log_softmax(1)
+            total, index = reached.flatten().topk(beam_size)
+            total, beam = total.unsqueeze(1), index // reached.shape[1]
+            words = torch.cat([words[beam], (index % reached.shape[1]).unsqueeze(1)], 1)
+            state = tuple(part[beam] for part in state)
+        return tuple(words[0, 1:].tolist())
 
 
 def our_loss(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor) -> Tensor:
@@ -152,11 +193,16 @@ class Seconds(NamedTuple):
 
 def best_seconds(repeats: int, *losses: Callable[[], Tensor]) -> list[Seconds]:
     """Of each one's step, taken in turns."""
-    taken: list[list[Seconds]] = [[] for _ in losses]
+    return best_of(repeats, *(lambda loss=loss: loss().backward() for loss in losses))
+
+
+def best_of(repeats: int, *works: Callable[[], object]) -> list[Seconds]:
+    """Of each work, taken in turns."""
+    taken: list[list[Seconds]] = [[] for _ in works]
     for _ in range(repeats + 1):
-        for each, loss in zip(taken, losses, strict=True):
+        for each, work in zip(taken, works, strict=True):
             cpu, wall = time.process_time(), time.perf_counter()
-            loss().backward()
+            work()
             each.append(Seconds(time.process_time() - cpu, time.perf_counter() - wall))
     return [
         Seconds(*(min(kind) for kind in zip(*each[1:], strict=True)))  # the first warms up
@@ -269,6 +315,71 @@ def with_attention(sizes: Sizes) -> Iterator[str]:
             )
 
 
+def with_beams(sizes: Sizes) -> Iterator[str]:
+    """The tutorials' search over ours, higher is better; no caption ends, so both do the same."""
+    work = Beams(sizes)
+    num_theirs = max(1, sizes.num_captions // 8)  # of the images
+    tutorial, hoisted = (Tutorial(work.decoder, hoisted=each).eval() for each in (False, True))
+    captions: dict[str, list[tuple[int, ...]]] = {}
+
+    def search(name: str, theirs: Tutorial) -> None:
+        grids = work.features.grid[:num_theirs].split(1)
+        captions[name] = [theirs.beam(grid, work.search.beam_size, NUM_WORDS) for grid in grids]
+
+    def ours() -> None:
+        captions["ours"] = [found.tokens for found in work.run()]
+
+    seconds = best_of(
+        sizes.repeats, lambda: search("theirs", tutorial), lambda: search("hoisted", hoisted), ours
+    )
+    share = sizes.num_captions / num_theirs
+    yield (
+        f"beam {work.search.beam_size}, images per second, {sizes.num_captions} at a time over one "
+        f"at a time, captions of {NUM_WORDS} words, CPU (wall):"
+    )
+    yield f"{'':<40}over the tutorial's over the hoisted"
+    over = [each.over(seconds[2], share) for each in seconds[:2]]
+    yield f"  {'ours, fp32':<38}{over[0]}{over[1]}"
+    same = captions["theirs"] == captions["hoisted"] == captions["ours"][:num_theirs]
+    yield f"  {'equal' if same else 'UNEQUAL'} captions of {num_theirs} images"
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        peak = pool.apply(peak_bytes, (sizes,))
+    yield f"  {peak / 1e9:.2f} GB at its peak, features, Python and torch counted"
+    with FlopCounterMode(display=False) as counter:
+        work.run()
+    flops, rate = counter.get_total_flops(), matrix_product_rate(torch.float32)
+    yield (
+        f"  ours: {1e3 * seconds[2].wall:.0f} ms; its {flops / 1e9:.0f} Gflop of matrix products "
+        f"take {1e3 * flops / rate:.0f} ms at the {rate / 1e12:.2f} Tflop/s of a large one"
+    )
+
+
+class Beams:
+    """Our search for captions of one batch, none of which ends before `NUM_WORDS`."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        torch.manual_seed(0)
+        grid = torch.randn(sizes.num_captions, sizes.side**2, sizes.channels).relu()
+        self.features = ImageFeatures(grid, grid.mean(1))
+        self.decoder = decoder_of(
+            sizes, AttentionConditioning, feature_dim=sizes.hidden, attention_dim=sizes.hidden
+        ).eval()
+        with torch.no_grad():
+            self.decoder.vocabulary.weight.mul_(20)
+            self.decoder.vocabulary.bias[: UNKNOWN_ID + 1] = -1e4  # no word's
+        self.search = BeamSearch(NUM_WORDS, beam_size=5, length_penalty=0.0)
+
+    def run(self) -> list[Hypothesis]:
+        return self.search(self.decoder, self.features)
+
+
+def peak_bytes(sizes: Sizes) -> int:
+    """Resident memory of a fresh process that makes features and searches once."""
+    Beams(sizes).run()
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def equality(
     decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor, *theirs: Tutorial
 ) -> Iterator[str]:
@@ -301,10 +412,13 @@ def matrix_product_rate(dtype: torch.dtype) -> float:
 
 
 if __name__ == "__main__":
+    from captionlab.runs.engine import keep_freed_memory  # imports much that `peak_bytes` does not
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     torch.manual_seed(0)
     chosen = Sizes(8, 7, 256, 1000, 128, 2) if parser.parse_args().quick else Sizes()
-    for part in (without_attention, with_attention):
+    keep_freed_memory()
+    for part in (without_attention, with_attention, with_beams):
         for line in part(chosen):
             print(line, flush=True)

@@ -156,6 +156,10 @@ def test_values_that_cannot_be_are_told(override: str, message: str) -> None:
             "conditioning.num_heads must divide conditioning.feature_dim=12, found 8",
         ),
         (
+            ["compile=true", "objective=scheduled_sampling"],
+            "compile=true compiles teacher forcing, found objective=scheduled_sampling",
+        ),
+        (
             ["conditioning=merge", "conditioning.combine=multiply"],
             "conditioning.combine=multiply is unknown; use add, concatenate",
         ),
@@ -230,7 +234,13 @@ def test_a_second_phase_is_named_by_what_it_goes_on_from(tmp_path: Path) -> None
 def test_a_run_is_named_by_what_makes_its_result() -> None:
     name = run_id(composed())
     assert name.startswith("resnet-lstm-attention-s0-")
-    for same in ("logger=wandb", "runs_dir=/elsewhere", "data.num_workers=3", "cache_dir=/c"):
+    for same in (
+        "logger=wandb",
+        "runs_dir=/x",
+        "data.num_workers=3",
+        "cache_dir=/c",
+        "compile=true",
+    ):
         assert run_id(composed(same)) == name, same
     for other in ("seed=1", "decoder.dropout=0.3", "search=greedy", "trainer.max_epochs=3"):
         assert run_id(composed(other)) != name, other

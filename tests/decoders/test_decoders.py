@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from captionlab.decoders import (
+    AttentionConditioning,
+    Conditioning,
+    DotAttentionConditioning,
+)
+from captionlab.decoders.cells import StateShape
+from captionlab.errors import ConfigError
 from captionlab.types import END_ID, PAD_ID, START_ID, ImageFeatures
-from tests.conftest import MakeDecoder, features
+from tests.conftest import FEATURES, MakeDecoder, features
 
 E, H, V, G, C = 6, 8, 11, 5, 7  # sizes of `make_decoder`
 LSTM = 4 * (E * H + H * H + 2 * H)
@@ -114,6 +121,26 @@ def test_one_head_is_dot_product_attention_by_hand(make_decoder: MakeDecoder) ->
         weights = (part.query(hidden) @ part.key(positions).mT / 6**0.5).softmax(-1)
     torch.testing.assert_close(context, weights @ positions)
     torch.testing.assert_close(looked, weights)
+
+
+@pytest.mark.parametrize("kind", [AttentionConditioning, DotAttentionConditioning])
+def test_without_a_map_the_values_are_the_standardised_grid(kind: type[Conditioning]) -> None:
+    heads = {"num_heads": 1} if kind is DotAttentionConditioning else {}
+    sizes = {"feature_dim": None, "attention_dim": 6, "dropout": 0.0}
+    part = kind(FEATURES, E, StateShape.of("gru", 1, H), **sizes, **heads)
+    grid = features(2).grid
+    values = part.prepare(features(2))[0].view_as(grid)
+    flat = grid.flatten(0, 1)
+    expected = (flat - flat.mean(0)) / (flat.var(0, unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(values.flatten(0, 1), expected)
+    context, weights = part.attend(torch.randn(2, 3, H), part.prepare(features(2)))
+    assert context.shape == (2, 3, part.context_dim) == (2, 3, C)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3))
+
+
+def test_heads_that_do_not_divide_the_channels_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"must divide the encoder's 7 channels .* found 2"):
+        DotAttentionConditioning(FEATURES, E, StateShape.of("gru", 1, H), None, 6, 2, 0.0)
 
 
 def test_words_later_than_the_learned_positions_share_the_last(make_decoder: MakeDecoder) -> None:

@@ -137,6 +137,7 @@ def test_a_plateau_goes_on_where_an_earlier_attempt_stopped(
             monitor="val/bleu_4",
             seed=0,
             identity={},
+            compiled=False,
         )
         last = tmp_path / "last.ckpt"
         pl.Trainer(

@@ -108,6 +108,7 @@ def build_module(
         monitor=config.monitor,
         seed=config.seed,
         identity=identity,
+        compiled=config.compile,
     )
 
 

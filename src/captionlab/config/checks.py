@@ -93,6 +93,11 @@ def check(config: DictConfig) -> None:
             f"conditioning={config.conditioning.name}, which has none; use conditioning=attention "
             "or dot_attention."
         )
+    if config.compile and "label_smoothing" not in config.objective:
+        raise ConfigError(
+            "compile=true compiles teacher forcing, found "
+            f"objective={config.objective.name}, which steps; use compile=false."
+        )
     _check_search(config.search)
     for key in _SHARES:
         value = OmegaConf.select(config, key)
@@ -106,7 +111,7 @@ def check(config: DictConfig) -> None:
         heads = OmegaConf.select(config, key)
         for size in sizes if heads is not None else ():
             value = OmegaConf.select(config, size)
-            if heads < 1 or value % heads:
+            if heads < 1 or (value or 0) % heads:  # a size left to the encoder is checked later
                 raise ConfigError(f"{key} must divide {size}={value}, found {heads}.")
     own, named = has_own_conditioning(config), config.conditioning.name
     if own and named != "built_in":

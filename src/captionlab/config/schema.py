@@ -174,7 +174,7 @@ class TransformerDecoder(Decoder):
 class Attention:
     _target_: str = "captionlab.decoders.AttentionConditioning"
     name: str = MISSING
-    feature_dim: int = MISSING
+    feature_dim: int | None = MISSING
     attention_dim: int = MISSING
     dropout: float = MISSING
 
@@ -337,6 +337,7 @@ class Config:
     callbacks: dict[str, Any] = field(default_factory=dict)
     name: str = MISSING
     seed: int = MISSING
+    compile: bool = False
     init_from: str | None = None
     monitor: str = MISSING
     runs_dir: str = MISSING

@@ -65,7 +65,7 @@ class Conditioning(nn.Module):
 
         Args:
             hidden: the top layer's (B, K, H) before this step, K captions of each image.
-            image: from `prepare`.
+            image: from `prepare`; of more images perhaps, of which these are the first.
 
         Returns:
             The context (B, K, context_dim), and how much each position is looked at, (B, K, P),
@@ -97,8 +97,10 @@ def pooled_map(feature_shape: FeatureShape, dim: int, dropout: float) -> nn.Sequ
     )
 
 
-def grid_map(feature_shape: FeatureShape, dim: int, dropout: float) -> nn.Sequential:
-    """From a standardised feature map (B, P, C) to (B, P, dim), with dropout."""
+def grid_map(feature_shape: FeatureShape, dim: int | None, dropout: float) -> nn.Sequential:
+    """From a standardised feature map (B, P, C) to (B, P, dim), with dropout; None for no map."""
+    if dim is None:
+        return nn.Sequential(standardise(feature_shape.grid_dim), nn.Dropout(dropout))
     return nn.Sequential(
         standardise(feature_shape.grid_dim),
         nn.Linear(feature_shape.grid_dim, dim),
@@ -112,6 +114,13 @@ def as_state(flat: Tensor, state_shape: StateShape) -> tuple[Tensor, ...]:
     num_states, num_layers, hidden_dim = state_shape
     parts = torch.tanh(flat).view(-1, num_states, num_layers, hidden_dim).permute(1, 2, 0, 3)
     return tuple(part.contiguous() for part in parts)
+
+
+def first_images(image: tuple[Tensor, ...], num_images: int) -> tuple[Tensor, ...]:
+    """Of what `prepare` made; the same tensors where that is all, which spares autograd a copy."""
+    if image[0].shape[0] == num_images:
+        return image
+    return tuple(part[:num_images] for part in image)
 
 
 class _OverChannels(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from captionlab.decoders.cells import RecurrentLayers
-from captionlab.decoders.conditioning import Conditioning
+from captionlab.decoders.conditioning import Conditioning, first_images
 from captionlab.decoders.protocol import Decoder, DecoderState, TeacherForced
 from captionlab.decoders.step_linear import one_gradient_per_weight
 from captionlab.decoders.words import VocabularyLayer, init_embedding
@@ -90,9 +90,9 @@ class RecurrentDecoder(Decoder):
         """Run captions (R, T, I) of given lengths; gives (R, T, H), of any value at padding.
 
         On a CPU the shorter ones apart, since most of a batch's steps would be padding; another
-        device is faster with one large call.
+        device is faster with one large call, and a compiled graph cannot depend on lengths.
         """
-        if inputs.device.type != "cpu":
+        if inputs.device.type != "cpu" or torch.compiler.is_compiling():
             return self.recurrent.sequence(inputs, state)[0]
         order = lengths.argsort(descending=True)
         made = []
@@ -114,11 +114,13 @@ class RecurrentDecoder(Decoder):
         captions = by_image.unsqueeze(-1) * tokens.shape[1] + by_caption[by_image]  # (B, N)
         lengths = lengths[by_image]
         tokens = tokens.gather(1, by_caption.unsqueeze(-1).expand_as(tokens))[by_image]
-        on_cpu = lengths.cpu()
-        shapes = [
-            (int((on_cpu[:, 0] > t).sum()), int((on_cpu > t).sum(1).max()))
-            for t in range(int(on_cpu.max()))
-        ]
+        shapes = [(tokens.shape[0], tokens.shape[1])] * (tokens.shape[2] - 1)
+        if not torch.compiler.is_compiling():  # a graph cannot depend on lengths
+            on_cpu = lengths.cpu()
+            shapes = [
+                (int((on_cpu[:, 0] > t).sum()), int((on_cpu > t).sum(1).max()))
+                for t in range(int(on_cpu.max()))
+            ]
         sizes = [rows * columns for rows, columns in shapes]
 
         def pack(values: Tensor, shift: int = 0) -> Tensor:
@@ -132,7 +134,7 @@ class RecurrentDecoder(Decoder):
             self.conditioning.step_input(
                 part.unflatten(0, (rows, columns)),
                 tokens[:rows, :columns, t] == START_ID,
-                _first(image, rows),
+                first_images(image, rows),
             ).flatten(0, 1)
             for t, ((rows, columns), part) in enumerate(zip(shapes, words, strict=True))
         ]
@@ -145,13 +147,13 @@ class RecurrentDecoder(Decoder):
         outputs, looked = [], []
         with one_gradient_per_weight():
             for (rows, columns), part in zip(shapes, gates.split(sizes), strict=True):
-                image = _first(image, rows)
                 state = tuple(values[:, :rows, :columns] for values in state)
                 flat, weights = self._advance(part.unflatten(0, (rows, columns)), image, state)
                 state = tuple(values.unflatten(1, (rows, columns)) for values in flat)
                 assert weights is not None
                 looked.append(weights.flatten(0, 1))
-                outputs.append(self.conditioning.output(state[0][-1], image).flatten(0, 1))
+                read = self.conditioning.output(state[0][-1], first_images(image, rows))
+                outputs.append(read.flatten(0, 1))
         targets = pack(tokens, shift=1)
         is_word = targets != PAD_ID  # the corners of the rectangles
         logits = self.vocabulary(self.output_dropout(torch.cat(outputs)[is_word]))
@@ -200,10 +202,3 @@ class RecurrentDecoder(Decoder):
             state = self.recurrent.zero_state(image[0])
         prefix = self.conditioning.prefix(image)
         return state if prefix is None else self.recurrent.sequence(prefix, state)[1]
-
-
-def _first(image: tuple[Tensor, ...], num_images: int) -> tuple[Tensor, ...]:
-    """The first images; the same tensors where that is all, which spares autograd a copy."""
-    if image[0].shape[0] == num_images:
-        return image
-    return tuple(part[:num_images] for part in image)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 _Steps = list[tuple[Tensor, Tensor]]  # each use's input (R, I) and output gradient (R, O)
-_Tape = dict[Tensor, tuple[Tensor, _Steps]]
+_Gathered = TypeVar("_Gathered")
+_Tape = dict[Tensor, tuple[Tensor, Any]]
 _tape: ContextVar[_Tape | None] = ContextVar("tape", default=None)
 
 
@@ -23,6 +24,9 @@ def one_gradient_per_weight() -> Iterator[None]:
 
     Autograd would make one small product and one addition to the full gradient per step.
     """
+    if torch.compiler.is_compiling():  # sees the whole loop itself
+        yield
+        return
     token = _tape.set({})
     try:
         yield
@@ -30,15 +34,26 @@ def one_gradient_per_weight() -> Iterator[None]:
         _tape.reset(token)
 
 
+def on_tape(key: Tensor, make: Callable[[], tuple[Tensor, _Gathered]]) -> tuple[Tensor, _Gathered]:
+    """An anchor and what its backward reads, made at the first use of `key` within a loop."""
+    tape = _tape.get()
+    if tape is None:
+        return make()
+    if key not in tape:
+        tape[key] = make()
+    return tape[key]
+
+
 def step_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`inputs` (..., I) times `weight` (O, I), plus `bias` (O,): as `functional.linear`."""
-    tape = _tape.get()
-    if tape is None or not torch.is_grad_enabled():
+    if _tape.get() is None or not torch.is_grad_enabled():
         return functional.linear(inputs, weight, bias)
-    if weight not in tape:
+
+    def anchored() -> tuple[Tensor, _Steps]:
         steps: _Steps = []
-        tape[weight] = (_Gradient.apply(weight, bias, steps), steps)
-    anchor, steps = tape[weight]
+        return _Gradient.apply(weight, bias, steps), steps
+
+    anchor, steps = on_tape(weight, anchored)
     made: Tensor = _Use.apply(
         inputs, weight.detach(), None if bias is None else bias.detach(), anchor, steps
     )

@@ -16,6 +16,7 @@ _WITHOUT_EFFECT = (
     "runs_dir",
     "cache_dir",
     "logger",
+    "compile",
     "data.num_workers",
     "data.suggested",  # only through the values that refer to it
     "encoder.batch_size",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -20,6 +22,7 @@ from captionlab.metrics import CaptionMetrics
 from captionlab.objectives import Objective
 from captionlab.search import Search
 from captionlab.text import Vocabulary
+from captionlab.training.compilation import compile_decoder, pad_for_graph, told_in_one_line
 from captionlab.training.seeding import derive_seed
 from captionlab.types import CaptionBatch, Hypothesis, PixelBatch
 
@@ -44,6 +47,7 @@ class CaptioningModule(pl.LightningModule):
         monitor: the validation score that a plateau schedule watches.
         seed: of everything drawn while training.
         identity: plain values that tell where the checkpoint comes from; saved inside it.
+        compiled: whether training calls the decoder as a compiled graph.
 
     Attributes:
         train_seconds: spent in training epochs, validation included, over all attempts.
@@ -66,6 +70,7 @@ class CaptioningModule(pl.LightningModule):
         monitor: str,
         seed: int,
         identity: dict[str, Any],
+        compiled: bool,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -81,6 +86,9 @@ class CaptioningModule(pl.LightningModule):
         self.monitor = monitor
         self.seed = seed
         self.identity = identity
+        self.compiled = compiled
+        if compiled:
+            compile_decoder(decoder)
         self.train_seconds = 0.0
         self.hypotheses: dict[str, Hypothesis] = {}
 
@@ -113,7 +121,11 @@ class CaptioningModule(pl.LightningModule):
 
     def training_step(self, batch: CaptionBatch | PixelBatch, batch_idx: int) -> Tensor:
         progress = self.global_step / self._num_steps
-        loss, extra = self.objective(self.decoder, self._encode(batch), progress)
+        encoded = self._encode(batch)
+        if self.compiled:
+            encoded = replace(encoded, tokens=pad_for_graph(encoded.tokens))
+        with told_in_one_line():
+            loss, extra = self.objective(self.decoder, encoded, progress)
         self.log(
             "train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch)
         )
@@ -124,7 +136,9 @@ class CaptioningModule(pl.LightningModule):
 
     def validation_step(self, seen: CaptionBatch | PixelBatch, batch_idx: int) -> None:
         batch = self._encode(seen)
-        loss = self.objective.validate(self.decoder, batch)
+        # A graph for it would not pay.
+        with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
+            loss = self.objective.validate(self.decoder, batch)
         self.log("val/loss", loss, batch_size=len(batch), sync_dist=True)
         captions = self._write(self.validation_search, batch).values()
         self.validation_metrics.update(
