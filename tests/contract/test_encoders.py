@@ -151,6 +151,17 @@ def test_the_last_stage_alone_is_trained(architecture: str) -> None:
         assert torch.equal(value, before[name]), name
 
 
+@pytest.mark.parametrize("architecture", ["vgg16", "convnext_tiny", "swin_t"])
+def test_all_is_all_up_to_the_map(architecture: str) -> None:
+    encoder = made(architecture, image_size=SIZES[architecture], train="all")
+    images = blobs(2, encoder.preprocessing.image_size)
+    encoder.prepare([images], CPU)
+    encoder(images).grid.square().mean().backward()
+    without = {n for n, p in encoder.trunk.named_parameters() if p.grad is None}
+    assert without == {n for n, p in encoder.trunk.named_parameters() if not p.requires_grad}
+    assert {name.split(".")[0] for name in without} <= {"classifier"}, "behind the map"
+
+
 def test_nothing_is_kept_of_frozen_stages() -> None:
     def kept(train: str) -> list[int]:
         encoder = made("resnet18", image_size=64, train=train)
