@@ -59,6 +59,15 @@ PUBLISHED = [
         12_000,
         12_000 * 512 + (2048 * 512 + 512) + lstm(512, 512) + linear(512, 12_000),
     ),
+    (  # words, map, state, score (ours: without its bias), gate, first states, LSTM, vocabulary
+        "show_attend_tell",
+        (),
+        9490,
+        9490 * 512
+        + (linear(2048, 512) + linear(512, 512) + linear(512, 1) - 1 + linear(512, 2048))
+        + 2 * linear(2048, 512)
+        + (lstm(512 + 2048, 512) + linear(512, 9490)),
+    ),
     # Their sizes, and what their code prints, less a learned initial state.
     (
         "where_to_put_the_image",
