@@ -24,15 +24,7 @@ def test_the_examples_of_a_page_run(page: str) -> None:
 def test_every_option_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     unnamed = []
-    for group in (
-        "data",
-        "encoder",
-        "decoder",
-        "conditioning",
-        "objective",
-        "search",
-        "experiment",
-    ):
+    for group in GROUPS:
         for option in sorted((ROOT / "conf" / group).glob("*.yaml")):
             name = option.stem
             shortened = re.sub(r"^resnet(?=\d)", "", name)
