@@ -198,12 +198,13 @@ class _Use(torch.autograd.Function):
         gathered.steps.append((weights, context_grad))
         weights_grad = weights_grad + torch.bmm(context_grad, values[: len(query)].mT)
         energy_grad = weights * (weights_grad - (weights * weights_grad).sum(-1, keepdim=True))
-        query_grad = torch.empty_like(query)
+        query_grad, seen = torch.empty_like(query), torch.empty_like(query)
         for images, k, compared in _blocks(keys, query):
-            row = energy_grad[images, k].unsqueeze(1)  # (b, 1, P)
-            energy_weight_sum += torch.bmm(row, compared).sum((0, 1))
+            row = energy_grad[images, k : k + 1]  # (b, 1, P)
+            torch.bmm(row, compared, out=seen[images, k : k + 1])
             slope = torch.addcmul(compared, compared, compared, value=-1, out=compared)
-            query_grad[images, k] = torch.bmm(row, slope).squeeze(1)
+            torch.bmm(row, slope, out=query_grad[images, k : k + 1])
             keys_sum[images].addcmul_(row.mT, slope)
+        energy_weight_sum += seen.sum((0, 1))
         query_grad.mul_(2 * energy_weight).div_(query)
         return None, None, None, query_grad, keys.new_zeros(()), None
