@@ -19,10 +19,10 @@ import argparse
 import copy
 import multiprocessing
 import platform
-import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -342,9 +342,10 @@ def with_beams(sizes: Sizes) -> Iterator[str]:
     yield f"  {'ours, fp32':<38}{over[0]}{over[1]}"
     same = captions["theirs"] == captions["hoisted"] == captions["ours"][:num_theirs]
     yield f"  {'equal' if same else 'UNEQUAL'} captions of {num_theirs} images"
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        peak = pool.apply(peak_bytes, (sizes,))
-    yield f"  {peak / 1e9:.2f} GB at its peak, features, Python and torch counted"
+    if platform.system() == "Linux":
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            peak = pool.apply(peak_bytes, (sizes,))
+        yield f"  {peak / 1e9:.2f} GB at its peak, features, Python and torch counted"
     with FlopCounterMode(display=False) as counter:
         work.run()
     flops, rate = counter.get_total_flops(), matrix_product_rate(torch.float32)
@@ -376,8 +377,11 @@ class Beams:
 def peak_bytes(sizes: Sizes) -> int:
     """Resident memory of a fresh process that makes features and searches once."""
     Beams(sizes).run()
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # What getrusage tells has the process in it out of which this one was started.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return 1024 * int(line.split()[1])
+    raise AssertionError("no VmHWM")
 
 
 def equality(

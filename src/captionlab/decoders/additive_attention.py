@@ -22,8 +22,8 @@ def exponential(compared: Tensor) -> Tensor:
     With it tanh(k + q) is 1 - 2 / (1 + exp(2 k) exp(2 q)): a map's exponentials are made once, and
     the softmax does not see the 1.
     """
-    dtype = torch.promote_types(compared.dtype, torch.float32)
-    return (2 * compared.to(dtype).clamp(-40, 40)).exp()
+    made: Tensor = _Exponential.apply(compared)
+    return made
 
 
 def additive_attention(
@@ -61,6 +61,24 @@ def additive_attention(
             *(each.detach() for each in fixed), query, anchor, gathered
         )
         return made
+
+
+class _Exponential(torch.autograd.Function):
+    """In one tensor, where autograd's own chain writes the map six times over."""
+
+    @staticmethod
+    def forward(ctx: Any, compared: Tensor) -> Tensor:
+        dtype = torch.promote_types(compared.dtype, torch.float32)
+        made = compared.to(dtype).mul(2).clamp_(-80, 80).exp_()
+        ctx.save_for_backward(made)
+        ctx.dtype = compared.dtype
+        return made
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (made,) = ctx.saved_tensors
+        return (grad * made).mul_(2).to(ctx.dtype)  # type: ignore[no-any-return]
 
 
 def _plain(
@@ -180,12 +198,13 @@ class _Use(torch.autograd.Function):
         gathered.steps.append((weights, context_grad))
         weights_grad = weights_grad + torch.bmm(context_grad, values[: len(query)].mT)
         energy_grad = weights * (weights_grad - (weights * weights_grad).sum(-1, keepdim=True))
-        query_grad = torch.empty_like(query)
+        query_grad, seen = torch.empty_like(query), torch.empty_like(query)
         for images, k, compared in _blocks(keys, query):
-            row = energy_grad[images, k].unsqueeze(1)  # (b, 1, P)
-            energy_weight_sum += torch.bmm(row, compared).sum((0, 1))
+            row = energy_grad[images, k : k + 1]  # (b, 1, P)
+            torch.bmm(row, compared, out=seen[images, k : k + 1])
             slope = torch.addcmul(compared, compared, compared, value=-1, out=compared)
-            query_grad[images, k] = torch.bmm(row, slope).squeeze(1)
+            torch.bmm(row, slope, out=query_grad[images, k : k + 1])
             keys_sum[images].addcmul_(row.mT, slope)
+        energy_weight_sum += seen.sum((0, 1))
         query_grad.mul_(2 * energy_weight).div_(query)
         return None, None, None, query_grad, keys.new_zeros(()), None
