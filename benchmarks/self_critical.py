@@ -5,8 +5,9 @@
 Prints ratios measured in one run, on made-up captions of COCO's size: a vocabulary of 9,490 words,
 a grid of 196 x 2048, all sizes 512, 32 images with 5 references and 5 samples each, greedy
 baseline. The common step draws word by word with a gradient, and asks pycocoevalcap's `Cider` for
-the reward of the batch's captions, whose references it counts anew. Ours is also compared with
-itself under that reward.
+the reward of the batch's captions, whose references it counts anew: once with our decoder, once
+(attention) with the tutorials', which has one caption per row. Ours is also compared with itself
+under that reward.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from functools import partial
 from typing import Any
 
 import torch
+from decoders import Tutorial
 from pycocoevalcap.cider.cider import Cider
 from torch import Tensor
 
 from captionlab.decoders import (
     AttentionConditioning,
     Conditioning,
+    Decoder,
+    DecoderState,
     PreInjectConditioning,
     RecurrentDecoder,
+    TeacherForced,
 )
 from captionlab.decoders.cells import StateShape
 from captionlab.objectives import SelfCritical
@@ -129,6 +134,9 @@ def lines(num_images: int, num_words: int, batch_size: int) -> Iterator[str]:
             "ours, their reward": partial(our_loss, ours, reward, decoder, batch),
             "the common": partial(common_loss, decoder, batch, reward, vocabulary),
         }
+        if attends:
+            rows = OneCaptionPerRow(decoder)
+            losses["the tutorials'"] = partial(common_loss, rows, batch, reward, vocabulary)
         seconds: dict[str, list[float]] = {name: [] for name in losses}
         for _ in range(1 + NUM_STEPS):
             for name, loss in losses.items():  # in turn, so that all meet the same machine
@@ -136,8 +144,39 @@ def lines(num_images: int, num_words: int, batch_size: int) -> Iterator[str]:
         middle = {name: statistics.median(each[1:]) for name, each in seconds.items()}
         name = "attention" if attends else "pre-inject"
         yield f"self-critical step, {name} LSTM, {middle['ours']:.2f} CPU-s here:"
-        for other in ("ours, their reward", "the common"):
+        for other in list(losses)[1:]:
             yield f"  over {other + ':':<20} {middle['ours'] / middle[other]:.2f}x"
+
+
+class OneCaptionPerRow(Decoder):
+    """The tutorials' attention decoder, its map projected once; see `decoders.Tutorial`."""
+
+    def __init__(self, ours: RecurrentDecoder) -> None:
+        super().__init__()
+        self.tutorial = Tutorial(ours, hoisted=True)
+
+    def forward(self, features: ImageFeatures, tokens: Tensor) -> TeacherForced:
+        raise NotImplementedError("only steps are compared")
+
+    def start(self, features: ImageFeatures) -> DecoderState:
+        values = self.tutorial.map(self.tutorial.standardise(features.grid)).relu()
+        state = self.tutorial.initial(values.mean(1)).tanh().chunk(2, dim=1)
+        memory = tuple(part.unsqueeze(0) for part in state)
+        return DecoderState((values, self.tutorial.key(values)), memory)
+
+    def step(self, token_R: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        hidden, cell = (part[0] for part in state.memory)
+        context = self.tutorial.look(hidden, *state.image)
+        words = self.tutorial.embedding(token_R)
+        made = self.tutorial.cell(torch.cat([words, context], 1), (hidden, cell))
+        log_probs = self.tutorial.vocabulary(made[0]).log_softmax(1)
+        return log_probs, DecoderState(state.image, tuple(part.unsqueeze(0) for part in made))
+
+    def select(
+        self, state: DecoderState, rows: Tensor, images: Tensor | None = None
+    ) -> DecoderState:
+        image = tuple(part[rows] for part in state.image)
+        return DecoderState(image, tuple(part[:, rows] for part in state.memory))
 
 
 def our_loss(
@@ -154,7 +193,7 @@ def learn(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> None:
 
 
 def common_loss(
-    decoder: RecurrentDecoder, batch: CaptionBatch, reward: PerBatchReward, vocabulary: Vocabulary
+    decoder: Decoder, batch: CaptionBatch, reward: PerBatchReward, vocabulary: Vocabulary
 ) -> Tensor:
     """Rennie et al. 2017, as it is usually written: the words drawn one after another."""
     rows = torch.arange(len(batch)).repeat_interleave(NUM_SAMPLES)

@@ -52,7 +52,9 @@ class CaptionReward:
 class SelfCritical(Objective):
     """REINFORCE: sampled captions become likelier as far as they beat a baseline.
 
-    The loss is the mean over sampled tokens, end counted, of -(reward - baseline) log p.
+    The loss is the mean over sampled tokens, end counted, of -(reward - baseline) log p. Captions
+    are drawn as they will be written, without dropout, and learned from with it: without, the
+    training images are soon known by heart.
 
     Args:
         vocabulary: turns ids into words.
@@ -98,21 +100,17 @@ class SelfCritical(Objective):
     def __call__(
         self, decoder: Decoder, batch: CaptionBatch, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
-        # What is drawn is what is scored, and what will write captions: no dropout.
         decoder.eval()
-        try:
-            drawn = self._draw(decoder, batch.features)
-            written = [caption for captions in drawn for caption in captions]
-            images = [image for image in batch.image_ids for _ in range(self.num_samples)]
-            if self.baseline == "greedy":
-                written += self._greedy(decoder, batch.features)
-                images += batch.image_ids
-            # Autocast keeps its casts of the weights, and those made above have no gradient.
-            torch.clear_autocast_cache()
-            with torch.backends.cudnn.flags(enabled=False):  # it has no gradient in this mode
-                log_probs, captions = _log_probabilities(decoder, batch.features, drawn)
-        finally:
-            decoder.train()
+        drawn = self._draw(decoder, batch.features)
+        written = [caption for captions in drawn for caption in captions]
+        images = [image for image in batch.image_ids for _ in range(self.num_samples)]
+        if self.baseline == "greedy":
+            written += self._greedy(decoder, batch.features)
+            images += batch.image_ids
+        decoder.train()
+        # Autocast keeps its casts of the weights, and those made above have no gradient.
+        torch.clear_autocast_cache()
+        log_probs, captions = _log_probabilities(decoder, batch.features, drawn)
         rewards = torch.tensor(
             self.reward(
                 images,
