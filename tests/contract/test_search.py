@@ -20,6 +20,7 @@ from captionlab.search import (
     attention_maps,
     caption_log_probabilities,
     caption_tokens,
+    likelihood,
 )
 from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
 from tests.conftest import CELLS, CONDITIONINGS, MakeDecoder, features
@@ -335,8 +336,9 @@ def test_bad_sampling_options_are_refused() -> None:
 
 @pytest.mark.parametrize(("cell", "conditioning"), EVERY)
 def test_the_likelihood_of_a_caption_is_that_of_its_search(
-    make_decoder: MakeDecoder, cell: str, conditioning: str
+    make_decoder: MakeDecoder, cell: str, conditioning: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(likelihood, "_MOST_TOKENS", 60)  # one caption of each image at a time
     decoder = make_decoder(cell, conditioning).eval()
     images = features(6)
     found = BeamSearch(8, beam_size=3, length_penalty=0.7)(decoder, images)

@@ -11,6 +11,8 @@ from torch.nn import functional
 from captionlab.decoders import Decoder
 from captionlab.types import END_ID, PAD_ID, START_ID, Hypothesis, ImageFeatures
 
+_MOST_TOKENS = 2**14  # padding counted, at once: each has a logit for every word
+
 
 def caption_tokens(captions: Sequence[Sequence[Hypothesis]], device: torch.device | str) -> Tensor:
     """Captions as a decoder reads them, int64 (B, N, T), as in `CaptionBatch`.
@@ -66,8 +68,13 @@ def caption_log_probabilities(
         The natural logarithm of each caption's probability, its end token counted, float32
         (B, N), 0 where a row is all padding; and the number of tokens predicted, int64 (B, N).
     """
-    told = decoder(features, tokens)
-    lost = functional.cross_entropy(told.logits.float(), told.targets, reduction="none")
-    total = torch.zeros(tokens.shape[:2], device=lost.device)
-    total.view(-1).index_add_(0, told.captions, -lost)
-    return total, (tokens[:, :, 1:] != PAD_ID).sum(-1)
+    num_images, _, num_tokens = tokens.shape
+    totals = []
+    for part in tokens.split(max(1, _MOST_TOKENS // (num_images * num_tokens)), dim=1):
+        total = torch.zeros(part.shape[:2], device=tokens.device)
+        if (part[:, :, 1:] != PAD_ID).any():
+            told = decoder(features, part)
+            lost = functional.cross_entropy(told.logits.float(), told.targets, reduction="none")
+            total.view(-1).index_add_(0, told.captions, -lost)
+        totals.append(total)
+    return torch.cat(totals, dim=1), (tokens[:, :, 1:] != PAD_ID).sum(-1)
