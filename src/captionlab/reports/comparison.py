@@ -286,7 +286,7 @@ class Comparison:
     def _notes(self) -> list[str]:
         notes = sorted({remark for group in self.groups for remark in group.remarks})
         for group in self.groups:
-            notes += [f"failed: {' '.join(group.labels)}: {error}" for error in group.errors]
+            notes += [f"no result: {' '.join(group.labels)}: {error}" for error in group.errors]
         return notes
 
     def _csv(self) -> str:
