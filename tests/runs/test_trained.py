@@ -194,7 +194,7 @@ def test_a_trained_encoder_comes_with_its_checkpoint(place: Place, tmp_path: Pat
 
     pixels = next(place.set_up("encoder.train=last")[1].read_pixels(corpus, found, 8))
     search = build.build_search(model.config, model.vocabulary)
-    with torch.inference_mode(), model._autocast():
+    with torch.inference_mode(), model.autocast():
         features = model.encoder(normalise(pixels, model.encoder.preprocessing))
         alone = search(model.decoder, features.to(torch.float32))
     assert [hypothesis.tokens for hypothesis in alone] == [h.tokens for h in found.values()]
