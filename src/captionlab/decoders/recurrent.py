@@ -15,7 +15,8 @@ from captionlab.decoders.step_linear import one_gradient_per_weight
 from captionlab.decoders.words import VocabularyLayer, init_embedding
 from captionlab.types import PAD_ID, START_ID, ImageFeatures
 
-_NUM_LENGTHS = 4  # groups of captions about as long
+_MOST_GROUPS = 4  # of captions about as long
+_FEWEST_ROWS = 32  # of a group: fewer are slower than the padding that they spare
 
 
 class RecurrentDecoder(Decoder):
@@ -89,16 +90,15 @@ class RecurrentDecoder(Decoder):
     def _run_by_length(self, inputs: Tensor, state: tuple[Tensor, ...], lengths: Tensor) -> Tensor:
         """Run captions (R, T, I) of given lengths; gives (R, T, H), of any value at padding.
 
-        On a CPU the shorter ones apart, since most of a batch's steps would be padding; another
-        device is faster with one large call, and a compiled graph cannot depend on lengths.
+        On a CPU the shorter ones of many apart, since most of a batch's steps would be padding;
+        another device is faster with one large call, and a compiled graph cannot depend on lengths.
         """
-        if inputs.device.type != "cpu" or torch.compiler.is_compiling():
+        num_groups = min(_MOST_GROUPS, len(inputs) // _FEWEST_ROWS)
+        if inputs.device.type != "cpu" or torch.compiler.is_compiling() or num_groups < 2:
             return self.recurrent.sequence(inputs, state)[0]
         order = lengths.argsort(descending=True)
         made = []
-        for rows in order.tensor_split(_NUM_LENGTHS):
-            if not len(rows):
-                continue
+        for rows in order.tensor_split(num_groups):
             longest = max(1, int(lengths[rows[0]]))
             own = tuple(part[:, rows] for part in state)
             outputs, _ = self.recurrent.sequence(inputs[rows, :longest], own)
