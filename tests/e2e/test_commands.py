@@ -149,7 +149,7 @@ def test_a_failing_job_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
     states = {read(folder / "status.json")["state"] for folder in run_folders(tmp_path)}
     assert states == {"complete", "failed"}
-    assert "failed:" in (tmp_path / "runs" / "shapes" / "report" / "results.md").read_text()
+    assert "no result: " in (tmp_path / "runs" / "shapes" / "report" / "results.md").read_text()
 
 
 def test_wandb_offline_writes_one_run_with_its_exit_state(tmp_path: Path) -> None:
