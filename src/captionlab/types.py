@@ -7,7 +7,7 @@ C grid channels, G pooled channels, H hidden, E embedding, V vocabulary, K beams
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -91,25 +91,27 @@ class CaptionBatch:
         tokens: int64 (B, N, T): start, words, end, then padding. N is the largest number of
             captions of an image of the batch; a row without a caption is all padding. Empty
             (B, 0, 0) where only the images matter.
+        mirrored: ids of those images that are seen mirrored, as their captions are.
     """
 
     image_ids: tuple[str, ...]
     features: ImageFeatures
     tokens: Tensor
+    mirrored: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> CaptionBatch:
-        return CaptionBatch(
-            self.image_ids,
-            self.features.to(device, non_blocking=non_blocking),
-            self.tokens.to(device, non_blocking=non_blocking),
+        return replace(
+            self,
+            features=self.features.to(device, non_blocking=non_blocking),
+            tokens=self.tokens.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> CaptionBatch:
         features = ImageFeatures(self.features.grid.pin_memory(), self.features.pooled.pin_memory())
-        return CaptionBatch(self.image_ids, features, self.tokens.pin_memory())
+        return replace(self, features=features, tokens=self.tokens.pin_memory())
 
 
 @dataclass(frozen=True)
@@ -120,24 +122,27 @@ class PixelBatch:
         image_ids: B ids, as in the corpus.
         pixels: uint8 (B, 3, S, S).
         tokens: as in `CaptionBatch`.
+        mirrored: as in `CaptionBatch`.
     """
 
     image_ids: tuple[str, ...]
     pixels: Tensor
     tokens: Tensor
+    mirrored: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PixelBatch:
-        return PixelBatch(
-            self.image_ids,
-            self.pixels.to(device, non_blocking=non_blocking),
-            self.tokens.to(device, non_blocking=non_blocking),
+        return replace(
+            self,
+            pixels=self.pixels.to(device, non_blocking=non_blocking),
+            tokens=self.tokens.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> PixelBatch:
-        return PixelBatch(self.image_ids, self.pixels.pin_memory(), self.tokens.pin_memory())
+        pixels, tokens = self.pixels.pin_memory(), self.tokens.pin_memory()
+        return replace(self, pixels=pixels, tokens=tokens)
 
 
 @dataclass(frozen=True)

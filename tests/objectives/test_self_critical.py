@@ -100,6 +100,31 @@ def test_the_gradient_is_that_of_the_hand(baseline: str) -> None:
     assert told["reward"] == pytest.approx(sum(rewards[:6]) / 6)
 
 
+def test_the_reward_of_a_mirrored_photo_is_that_of_the_words_mirrored() -> None:
+    seen: list[list[str]] = []
+
+    def reward(
+        images: Sequence[str], texts: Sequence[str], finished: Sequence[bool]
+    ) -> list[float]:
+        seen.append(list(texts))
+        return [0.0] * len(texts)
+
+    sides = Vocabulary(["<pad>", "<start>", "<end>", "<unk>", "left", "right", "red", "dog"])
+    for mirrored in (frozenset[str](), frozenset({"y"})):
+        torch.manual_seed(0)
+        critic = objective("samples")
+        critic.vocabulary, critic.reward = sides, reward  # type: ignore[assignment]
+        images = features(2)
+        critic(Urn(), CaptionBatch(("x", "y"), images, torch.zeros(2, 0, 0), mirrored), 0.0)
+    plain, swapped = seen
+    assert swapped[:3] == plain[:3]
+    other = {"left": "right", "right": "left"}
+    assert swapped[3:] == [
+        " ".join(other.get(word, word) for word in text.split(" ")) for text in plain[3:]
+    ]
+    assert swapped != plain
+
+
 def made_up(seed: int) -> tuple[dict[str, list[str]], list[dict[str, str]]]:
     rng = random.Random(seed)
 

@@ -66,9 +66,11 @@ def test_batches_have_the_pixels_that_a_frozen_encoder_was_given(root: Path) -> 
             assert isinstance(one, CaptionBatch)
             assert isinstance(other, PixelBatch)
             assert one.image_ids == other.image_ids
+            assert one.mirrored == other.mirrored
             assert torch.equal(one.tokens, other.tokens)
             with torch.inference_mode():
                 seen = module._encode(other)
+            assert seen.mirrored == one.mirrored
             torch.testing.assert_close(
                 seen.features.grid, one.features.grid.float(), rtol=0, atol=0.02
             )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,8 +17,6 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
 from captionlab.types import Preprocessing
-
-_MIRRORED = {"left": "right", "right": "left"}
 
 
 class Augmentation(ABC):
@@ -94,7 +91,7 @@ class CropAugmentation(Augmentation):
         larger = _resize(photo, round(preprocessing.resize_size * self.enlarge), preprocessing)
         crops = functional.five_crop(larger, [size, size])
         crop: Tensor = crops[(view - 1) // 2]
-        return functional.horizontal_flip(crop) if view % 2 else crop
+        return functional.horizontal_flip(crop) if is_mirrored(view) else crop
 
 
 class RandomAugmentation(Augmentation):
@@ -154,7 +151,7 @@ class RandomAugmentation(Augmentation):
                 )
                 photo = cut(photo)
             changed: Tensor = self._change(plain(photo, preprocessing))
-        return functional.horizontal_flip(changed) if view % 2 else changed
+        return functional.horizontal_flip(changed) if is_mirrored(view) else changed
 
 
 def plain(photo: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -167,9 +164,9 @@ def plain(photo: Tensor, preprocessing: Preprocessing) -> Tensor:
     return cropped
 
 
-def mirror_words(words: Sequence[str]) -> list[str]:
-    """A caption of the mirrored photo: left is right."""
-    return [_MIRRORED.get(word, word) for word in words]
+def is_mirrored(view: int) -> bool:
+    """Whether the views of this number are mirrored; 0 is the plain photo."""
+    return view % 2 == 1
 
 
 def _resize(photo: Tensor, size: int, preprocessing: Preprocessing) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from captionlab.data.augmentation import is_mirrored
 from captionlab.data.pixels import Photos, stack
 from captionlab.types import PAD_ID, PixelBatch
 
@@ -35,7 +36,13 @@ def pixel_batch(rows: Sequence[tuple[Item, Tensor | str]]) -> PixelBatch | str:
     pixels = stack([photo for _, photo in rows])
     if isinstance(pixels, str):
         return pixels
-    return PixelBatch(tuple(image for _, image, _ in items), pixels, pad_captions(items))
+    image_ids = tuple(image for _, image, _ in items)
+    return PixelBatch(image_ids, pixels, pad_captions(items), mirrored(items))
+
+
+def mirrored(items: Sequence[Item]) -> frozenset[str]:
+    """Ids of the images of those that are mirrored views."""
+    return frozenset(image for view, image, _ in items if is_mirrored(view))
 
 
 def pad_captions(items: Sequence[Item]) -> Tensor:

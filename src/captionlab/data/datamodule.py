@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from captionlab.data.augmentation import Augmentation, View, mirror_words
-from captionlab.data.batches import Item, ItemsWithPhotos, pad_captions, pixel_batch
+from captionlab.data.augmentation import Augmentation, View, is_mirrored
+from captionlab.data.batches import Item, ItemsWithPhotos, mirrored, pad_captions, pixel_batch
 from captionlab.data.corpus import SPLITS, CaptionCorpus, Split
 from captionlab.data.feature_store import FeatureStore, ImageEncoder, describe, prepare
 from captionlab.data.photos import num_cores, without_bad_photos
@@ -23,7 +23,7 @@ from captionlab.data.pixels import Photos, pixel_batches
 from captionlab.data.readers import read_corpus
 from captionlab.data.shapes import ATTRIBUTES, check_caption, generate_shapes, read_scenes
 from captionlab.errors import DataError
-from captionlab.text import Tokenizer, Vocabulary
+from captionlab.text import Tokenizer, Vocabulary, mirror_words
 from captionlab.types import CaptionBatch, FeatureShape, ImageFeatures, PixelBatch
 
 log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ class CaptionDataModule(pl.LightningDataModule):
         }
         for view in range(1, len(self._views()) + 1):
             for image, captions in tokenized["train"].items():
-                told = [mirror_words(c) for c in captions] if view % 2 else captions
+                told = [mirror_words(c) for c in captions] if is_mirrored(view) else captions
                 self._captions["train"].append((view, image, self._encode(told)))
 
     def _encode(self, captions: Sequence[Sequence[str]]) -> list[list[int]]:
@@ -285,7 +285,7 @@ class CaptionDataModule(pl.LightningDataModule):
 
     def _collate(self, items: Sequence[Item]) -> CaptionBatch:
         image_ids = tuple(image for _, image, _ in items)
-        return CaptionBatch(image_ids, self._read(items), pad_captions(items))
+        return CaptionBatch(image_ids, self._read(items), pad_captions(items), mirrored(items))
 
     def _read(self, items: Sequence[Item]) -> ImageFeatures:
         assert self.features is not None

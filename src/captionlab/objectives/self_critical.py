@@ -12,7 +12,7 @@ from captionlab.decoders import Decoder
 from captionlab.metrics.ngram import NGramScorer, bleu
 from captionlab.objectives.protocol import Objective
 from captionlab.search import GreedySearch, SampleSearch, caption_tokens
-from captionlab.text import Vocabulary
+from captionlab.text import Vocabulary, mirror_words
 from captionlab.types import PAD_ID, START_ID, UNKNOWN_ID, CaptionBatch, Hypothesis, ImageFeatures
 
 _END = "<end>"  # no tokenizer makes this word
@@ -111,14 +111,12 @@ class SelfCritical(Objective):
         # Autocast keeps its casts of the weights, and those made above have no gradient.
         torch.clear_autocast_cache()
         log_probs, captions = _log_probabilities(decoder, batch.features, drawn)
-        rewards = torch.tensor(
-            self.reward(
-                images,
-                [self.vocabulary.decode(caption.tokens) for caption in written],
-                [caption.finished for caption in written],
-            ),
-            device=log_probs.device,
-        )
+        texts = [self.vocabulary.decode(caption.tokens) for caption in written]
+        for i, image in enumerate(images):
+            if image in batch.mirrored:  # people saw it the other way round
+                texts[i] = " ".join(mirror_words(texts[i].split(" ")))
+        finished = [caption.finished for caption in written]
+        rewards = torch.tensor(self.reward(images, texts, finished), device=log_probs.device)
         num_drawn = len(batch) * self.num_samples
         sampled = rewards[:num_drawn].view(len(batch), self.num_samples)
         if self.baseline == "greedy":

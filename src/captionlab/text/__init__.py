@@ -1,5 +1,6 @@
 """Text: captions to words, words to ids and back."""
 
+from captionlab.text.mirror import mirror_words
 from captionlab.text.tokenizers import (
     CleanedTokenizer,
     PTBTokenizer,
@@ -15,6 +16,7 @@ __all__ = [
     "SpacyTokenizer",
     "Tokenizer",
     "Vocabulary",
+    "mirror_words",
     "read_word_vectors",
     "word_vector_dim",
 ]

@@ -188,7 +188,8 @@ class CaptioningModule(pl.LightningModule):
             features = self.encoder(normalise(batch.pixels, self.encoder.preprocessing))
         else:
             features = batch.features
-        return CaptionBatch(batch.image_ids, features.to(torch.float32), batch.tokens)
+        features = features.to(torch.float32)
+        return CaptionBatch(batch.image_ids, features, batch.tokens, batch.mirrored)
 
     def _write(self, search: Search, batch: CaptionBatch) -> dict[str, Hypothesis]:
         found = search(self.decoder, batch.features)
