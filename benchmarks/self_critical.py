@@ -109,6 +109,7 @@ def lines(num_images: int, num_words: int, batch_size: int) -> Iterator[str]:
         max_length=MAX_LENGTH,
         baseline="greedy",
         num_samples=NUM_SAMPLES,
+        temperature=1.0,
         bleu_weight=0.0,
     )
     counting = time.process_time() - began

@@ -23,7 +23,7 @@ REFERENCES = {"x": ["a red dog", "a dog runs"], "y": ["a dog", "red"], "z": ["ru
 
 
 def objective(baseline: str = "greedy", num_samples: int = 3, **others: object) -> SelfCritical:
-    arguments = {"max_length": 4, "bleu_weight": 0.0, **others}
+    arguments = {"max_length": 4, "temperature": 1.0, "bleu_weight": 0.0, **others}
     return SelfCritical(
         vocabulary=WORDS,
         references=REFERENCES,
@@ -58,8 +58,10 @@ class Urn(Decoder):
         return DecoderState((), (state.memory[0][:, rows],))
 
 
-@pytest.mark.parametrize("baseline", ["greedy", "samples"])
-def test_the_gradient_is_that_of_the_hand(baseline: str) -> None:
+@pytest.mark.parametrize(
+    ("baseline", "temperature"), [("greedy", 1.0), ("samples", 1.0), ("samples", 0.5)]
+)
+def test_the_gradient_is_that_of_the_hand(baseline: str, temperature: float) -> None:
     asked: list[tuple[list[str], list[str], list[bool]]] = []
 
     def reward(
@@ -69,7 +71,7 @@ def test_the_gradient_is_that_of_the_hand(baseline: str) -> None:
         return [0.5 * i * i for i in range(len(texts))]
 
     torch.manual_seed(0)
-    urn, critic = Urn().train(), objective(baseline)
+    urn, critic = Urn().train(), objective(baseline, temperature=temperature)
     critic.reward = reward  # type: ignore[assignment]
     loss, told = critic(urn, CaptionBatch(("x", "y"), features(2), torch.zeros(2, 0, 0)), 0.0)
     loss.backward()
@@ -88,7 +90,7 @@ def test_the_gradient_is_that_of_the_hand(baseline: str) -> None:
         ]
     allowed = torch.tensor([END_ID, 4, 5, 6, 7])
     chance = torch.zeros(8)
-    chance[allowed] = urn.logits.detach()[allowed].softmax(-1)
+    chance[allowed] = (urn.logits.detach()[allowed] / temperature).softmax(-1)
     expected, count = torch.zeros(8), 0
     for text, ended, advantage in zip(texts, finished, advantages, strict=False):
         drawn = WORDS.encode(text.split())[1 : None if ended else -1]
@@ -96,7 +98,7 @@ def test_the_gradient_is_that_of_the_hand(baseline: str) -> None:
         for word in drawn:
             expected -= advantage * (nn.functional.one_hot(torch.tensor(word), 8) - chance)
     assert urn.logits.grad is not None
-    torch.testing.assert_close(urn.logits.grad, expected / count)
+    torch.testing.assert_close(urn.logits.grad, expected / count / temperature)
     assert told["reward"] == pytest.approx(sum(rewards[:6]) / 6)
 
 
@@ -211,3 +213,8 @@ def test_baselines_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         objective(baseline, num_samples)
+
+
+def test_a_temperature_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="temperature positive"):
+        objective(temperature=0.0)

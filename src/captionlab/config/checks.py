@@ -172,6 +172,8 @@ def _check_objective(objective: DictConfig) -> None:
             f"objective={objective.name}: its weights must be at least 0, found "
             f"{objective.get('doubly_stochastic', objective.get('bleu_weight'))}."
         )
+    if objective.get("temperature", 1) <= 0:
+        raise ConfigError(f"objective.temperature must be positive, found {objective.temperature}.")
     first, last = objective.get("first_share"), objective.get("last_share")
     if first is not None and not 0 <= last <= first <= 1:
         raise ConfigError(

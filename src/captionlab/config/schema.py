@@ -236,6 +236,7 @@ class SelfCritical:
     max_length: int = MISSING
     baseline: str = MISSING
     num_samples: int = MISSING
+    temperature: float = MISSING
     bleu_weight: float = MISSING
 
 

@@ -63,6 +63,8 @@ class SelfCritical(Objective):
         baseline: `greedy` is the reward of the image's greedy caption (Rennie et al.), `samples`
             the mean reward of the image's other samples (Luo).
         num_samples: captions drawn per image.
+        temperature: of the distribution that is drawn from and learned, > 0; below 1 it is nearer
+            to the captions that a search will write.
         bleu_weight: of BLEU-4 beside CIDEr-D.
 
     Raises:
@@ -81,18 +83,21 @@ class SelfCritical(Objective):
         max_length: int,
         baseline: Literal["greedy", "samples"],
         num_samples: int,
+        temperature: float,
         bleu_weight: float,
     ) -> None:
         if baseline not in ("greedy", "samples"):
             raise ValueError(f"baseline must be greedy or samples, found {baseline}.")
-        if num_samples < (2 if baseline == "samples" else 1) or bleu_weight < 0:
+        if num_samples < (2 if baseline == "samples" else 1) or temperature <= 0 or bleu_weight < 0:
             raise ValueError(
-                "num_samples must be at least 1, 2 for the baseline of samples, and bleu_weight "
-                f"at least 0, found {num_samples} and {bleu_weight}."
+                "num_samples must be at least 1, 2 for the baseline of samples, temperature "
+                "positive and bleu_weight at least 0, "
+                f"found {num_samples}, {temperature} and {bleu_weight}."
             )
         self.vocabulary = vocabulary
         self.baseline = baseline
         self.num_samples = num_samples
+        self.temperature = temperature
         self.reward = CaptionReward(references, bleu_weight)
         self.max_length = max_length
         self._greedy = GreedySearch(max_length)
@@ -110,7 +115,7 @@ class SelfCritical(Objective):
         decoder.train()
         # Autocast keeps its casts of the weights, and those made above have no gradient.
         torch.clear_autocast_cache()
-        log_probs, captions = _log_probabilities(decoder, batch.features, drawn)
+        log_probs, captions = self._log_probabilities(decoder, batch.features, drawn)
         texts = [self.vocabulary.decode(caption.tokens) for caption in written]
         for i, image in enumerate(images):
             if image in batch.mirrored:  # people saw it the other way round
@@ -130,19 +135,21 @@ class SelfCritical(Objective):
     def _draw(self, decoder: Decoder, features: ImageFeatures) -> list[list[Hypothesis]]:
         """Captions of each image, drawn from the model's own distribution."""
         seed = int(torch.randint(2**31, ()))
-        search = SampleSearch(self.max_length, temperature=1.0, top_k=None, top_p=1.0, seed=seed)
+        search = SampleSearch(
+            self.max_length, temperature=self.temperature, top_k=None, top_p=1.0, seed=seed
+        )
         return search.draw(decoder, features, self.num_samples)
 
-
-def _log_probabilities(
-    decoder: Decoder, features: ImageFeatures, drawn: Sequence[Sequence[Hypothesis]]
-) -> tuple[Tensor, Tensor]:
-    """Of every token drawn, end counted, (M,) with gradient; and whose it is, int64 (M,)."""
-    device = features.pooled.device
-    told = decoder(features, caption_tokens(drawn, device))
-    log_probs = told.logits.float().log_softmax(-1)
-    # What is never drawn leaves its probability to the others. One gather, since its gradient is
-    # as large as the logits.
-    never = torch.tensor([PAD_ID, START_ID, UNKNOWN_ID], device=device).expand(len(log_probs), -1)
-    found = log_probs.gather(1, torch.cat([told.targets.unsqueeze(-1), never], 1))
-    return found[:, 0] - torch.log1p(-found[:, 1:].exp().sum(-1)), told.captions
+    def _log_probabilities(
+        self, decoder: Decoder, features: ImageFeatures, drawn: Sequence[Sequence[Hypothesis]]
+    ) -> tuple[Tensor, Tensor]:
+        """Of every token drawn, end counted, (M,) with gradient; and whose it is, int64 (M,)."""
+        device = features.pooled.device
+        told = decoder(features, caption_tokens(drawn, device))
+        log_probs = (told.logits.float() / self.temperature).log_softmax(-1)
+        # What is never drawn leaves its probability to the others. One gather, since its gradient
+        # is as large as the logits.
+        never = torch.tensor([PAD_ID, START_ID, UNKNOWN_ID], device=device)
+        never = never.expand(len(log_probs), -1)
+        found = log_probs.gather(1, torch.cat([told.targets.unsqueeze(-1), never], 1))
+        return found[:, 0] - torch.log1p(-found[:, 1:].exp().sum(-1)), told.captions
