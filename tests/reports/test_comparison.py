@@ -93,6 +93,13 @@ def test_failed_and_damaged_runs_are_told_and_do_no_harm(tmp_path: Path) -> None
     assert text.count("cannot be read") == 2
 
 
+def test_a_killed_run_is_told_as_unfinished(tmp_path: Path) -> None:
+    killed = write_run(tmp_path, "vgg", "lstm", 0, None)
+    (killed / "status.json").write_text(json.dumps({"state": "running", "error": None}))
+    text = printed(Comparison.read([killed, write_run(tmp_path, "resnet", "lstm", 0, 0.5)]))
+    assert "not finished (state: running); its command goes on with it" in text
+
+
 def test_files_are_equal_for_equal_runs(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()

@@ -339,8 +339,9 @@ def _read_run(folder: Path) -> Run:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
         if status["state"] != "complete":
-            lines = (status["error"] or f"the run is {status['state']}").splitlines()
-            return Run(folder, config, None, lines[0])
+            # A killed run has no error, and its state is still `running`.
+            unfinished = f"not finished (state: {status['state']}); its command goes on with it"
+            return Run(folder, config, None, (status["error"] or unfinished).splitlines()[0])
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         return Run(folder, config, result, None)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
