@@ -112,6 +112,56 @@ class Flat:
         return Scores({"bleu_4": 0.1}, {}, {}, [], {})
 
 
+def flat_module(schedule: PlateauSchedule | ConstantSchedule) -> CaptioningModule:
+    return CaptioningModule(
+        encoder=None,
+        encoder_lr=0.0,
+        decoder=torch.nn.Linear(1, 1),  # type: ignore[arg-type]
+        objective=Flat(),  # type: ignore[arg-type]
+        validation_search=lambda decoder, features: [],  # type: ignore[arg-type,return-value]
+        test_search=lambda decoder, features: [],  # type: ignore[arg-type,return-value]
+        optimizer=partial(torch.optim.SGD, lr=1.0, fused=True),
+        schedule=schedule,
+        vocabulary=Vocabulary(["<pad>", "<start>", "<end>", "<unk>"]),
+        validation_metrics=Flat(),  # type: ignore[arg-type]
+        monitor="val/bleu_4",
+        seed=0,
+        identity={},
+        compiled=False,
+    )
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(
+    ("limit", "algorithm", "step"),
+    [
+        (None, None, 1.0),
+        (0.5, None, 0.5 / 2**0.5),
+        (0.5, "norm", 0.5 / 2**0.5),
+        (0.5, "value", 0.5),
+    ],
+)
+def test_gradients_are_clipped_in_every_precision(
+    precision: Any, limit: float | None, algorithm: str | None, step: float
+) -> None:
+    module = flat_module(ConstantSchedule())
+    before = [parameter.detach().clone() for parameter in module.decoder.parameters()]
+    pl.Trainer(
+        max_steps=1,
+        precision=precision,
+        gradient_clip_val=limit,
+        gradient_clip_algorithm=algorithm,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    ).fit(module, LOADER)
+    for parameter, start in zip(module.decoder.parameters(), before, strict=True):
+        assert (start - parameter).item() == pytest.approx(step, rel=1e-3)
+
+
 @pytest.mark.parametrize("attempts", [(7,), (3, 7), (1, 2, 4, 7)])
 def test_a_plateau_goes_on_where_an_earlier_attempt_stopped(
     attempts: tuple[int, ...], tmp_path: Path
@@ -123,22 +173,7 @@ def test_a_plateau_goes_on_where_an_earlier_attempt_stopped(
             seen.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     for until in attempts:
-        module = CaptioningModule(
-            encoder=None,
-            encoder_lr=0.0,
-            decoder=torch.nn.Linear(1, 1),  # type: ignore[arg-type]
-            objective=Flat(),  # type: ignore[arg-type]
-            validation_search=lambda decoder, features: [],  # type: ignore[arg-type,return-value]
-            test_search=lambda decoder, features: [],  # type: ignore[arg-type,return-value]
-            optimizer=partial(torch.optim.SGD, lr=1.0),
-            schedule=PlateauSchedule(factor=0.5, patience=2),
-            vocabulary=Vocabulary(["<pad>", "<start>", "<end>", "<unk>"]),
-            validation_metrics=Flat(),  # type: ignore[arg-type]
-            monitor="val/bleu_4",
-            seed=0,
-            identity={},
-            compiled=False,
-        )
+        module = flat_module(PlateauSchedule(factor=0.5, patience=2))
         last = tmp_path / "last.ckpt"
         pl.Trainer(
             max_epochs=until,

@@ -116,7 +116,7 @@ def build_module(
 def _build_optimizer(config: DictConfig) -> Callable[..., Any]:
     machine = Machine.of(config)
     # One kernel for all parameters: a CPU's step takes under a third. Gradient scaling would have
-    # to go through it, and Lightning could not clip.
+    # to go through it, and gradients could not be clipped.
     fused = machine.device.type in ("cpu", "cuda") and machine.precision != "16-mixed"
     return partial(_partial(config.optimizer), fused=fused)
 

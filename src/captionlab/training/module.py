@@ -10,6 +10,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import Precision
+from pytorch_lightning.utilities import GradClipAlgorithmType
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
@@ -113,6 +115,21 @@ class CaptioningModule(pl.LightningModule):
         # A plateau schedule has had its step: Lightning's turn comes after last.ckpt is saved.
         if not isinstance(scheduler, ReduceLROnPlateau):
             super().lr_scheduler_step(scheduler, metric)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # As Lightning does it, but for its refusal of a fused optimizer under any autocast: only
+        # fp16 scales gradients, and there none is fused.
+        Precision.clip_gradients(
+            self.trainer.precision_plugin,
+            optimizer,
+            gradient_clip_val or 0.0,
+            GradClipAlgorithmType(gradient_clip_algorithm or "norm"),
+        )
 
     def on_train_epoch_start(self) -> None:
         rank_seed = derive_seed(self.seed, "epoch", self.current_epoch, self.global_rank)
