@@ -207,6 +207,9 @@ def test_word_vectors_of_another_size_are_told(tmp_path: Path) -> None:
         (("schedule=plateau", "schedule.patience=0"), "patience must be at least 1, found 0"),
         (("schedule=plateau", "schedule.factor=1"), r"factor must be in \[0, 1\), found 1"),
         (("objective=self_critical", "objective.temperature=0"), "must be positive, found 0"),
+        (("search=sample", "search.temperature=0"), "temperature must be positive, found 0"),
+        (("search=sample", "search.top_p=1.5"), r"top_p must be in \(0, 1\], found 1.5"),
+        (("search=sample", "search.top_k=0"), "top_k must be at least 1, found 0"),
         (("objective=self_critical", "objective.bleu_weight=-1"), "at least 0, found -1"),
         (("objective.doubly_stochastic=-1",), "at least 0, found -1"),
         (

@@ -31,8 +31,10 @@ _POSITIVE_IF_ANY = (
     "search.beam_size",
     "search.num_groups",
     "search.block_ngrams",
+    "search.top_k",
     "schedule.patience",
 )
+_TEMPERATURES = ("objective.temperature", "search.temperature")
 _MONITORS = [f"val/{name}" for name in ("cider_d", "rouge_l", *(f"bleu_{k}" for k in (1, 2, 3, 4)))]
 _CHOICES = {
     "data.on_bad_image": ("error", "skip"),
@@ -85,6 +87,10 @@ def check(config: DictConfig) -> None:
         value = OmegaConf.select(config, key)
         if value is not None and value < 1:
             raise ConfigError(f"{key} must be at least 1, found {value}.")
+    for key in _TEMPERATURES:
+        value = OmegaConf.select(config, key)
+        if value is not None and value <= 0:
+            raise ConfigError(f"{key} must be positive, found {value}.")
     _check_encoder(config)
     _check_objective(config.objective)
     if config.objective.get("doubly_stochastic") and "attention_dim" not in config.conditioning:
@@ -172,8 +178,6 @@ def _check_objective(objective: DictConfig) -> None:
             f"objective={objective.name}: its weights must be at least 0, found "
             f"{objective.get('doubly_stochastic', objective.get('bleu_weight'))}."
         )
-    if objective.get("temperature", 1) <= 0:
-        raise ConfigError(f"objective.temperature must be positive, found {objective.temperature}.")
     first, last = objective.get("first_share"), objective.get("last_share")
     if first is not None and not 0 <= last <= first <= 1:
         raise ConfigError(
@@ -195,6 +199,8 @@ def _check_search(search: DictConfig) -> None:
             f"search.min_length must be at most search.max_length={search.max_length}, "
             f"found {search.min_length}."
         )
+    if not 0 < search.get("top_p", 1) <= 1:
+        raise ConfigError(f"search.top_p must be in (0, 1], found {search.top_p}.")
     if search.get("num_groups") and search.beam_size % search.num_groups:
         raise ConfigError(
             f"search.num_groups must divide search.beam_size={search.beam_size}, "
