@@ -23,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from captionlab.data.readers import read_corpus
+from captionlab.corpora.readers import read_corpus
 from captionlab.text import PTBTokenizer, Vocabulary
 
 NUM_IMAGES, NUM_CAPTIONS, VALIDATION_SHARE = 123_287, 616_767, 0.0406  # val2017: 5,000 images

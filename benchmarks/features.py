@@ -26,10 +26,11 @@ from PIL import Image
 from torchvision.models import get_model
 from torchvision.transforms import v2
 
-from captionlab.data import CaptionCorpus, CaptionedImage, FeatureStore
+from captionlab.corpora import CaptionCorpus, CaptionedImage
+from captionlab.devices import autocast_dtype, resolve_precision
 from captionlab.encoders import TorchvisionEncoder
+from captionlab.features import FeatureStore
 from captionlab.runs.engine import keep_freed_memory
-from captionlab.training.precision import autocast_dtype, resolve_precision
 from captionlab.types import FeatureShape
 
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from captionlab.data.corpus import CaptionCorpus
-from captionlab.data.readers import read_corpus
-from captionlab.data.shapes import generate_shapes
+from captionlab.corpora.corpus import CaptionCorpus
+from captionlab.corpora.readers import read_corpus
+from captionlab.corpora.shapes import generate_shapes
 from captionlab.decoders import (
     AttentionConditioning,
     Conditioning,

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from captionlab.errors import CaptionLabError, ConfigError, DataError
+from captionlab.files import write_atomically
 
 _EVALUATE = """\
 Score captions by the official metrics, with intervals over images.
@@ -146,8 +147,8 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from captionlab.evaluation.evaluate import Request, evaluate, evaluate_ensemble
     from captionlab.reports.evaluation import print_evaluations
-    from captionlab.runs.evaluation import Request, evaluate, evaluate_ensemble
 
     names = [target.stem for target in options.targets]
     if len(set(names)) != len(names):
@@ -184,13 +185,13 @@ def _evaluate(options: argparse.Namespace) -> None:
         written = system.write(folder / f"{name}-{system.data}")
         console.print(f"written: {written[0].parent}", soft_wrap=True, highlight=False)
     if len(systems) > 1 and options.out:
-        (options.out / "significance.csv").write_text(differences.csv(), encoding="utf-8")
+        write_atomically(options.out / "significance.csv", differences.csv())
 
 
 def _caption(options: argparse.Namespace) -> None:
+    from captionlab.captioner.captioner import TrainedModel, checkpoint_of
+    from captionlab.captioner.photos import caption_photos
     from captionlab.reports.attention import draw_attention
-    from captionlab.runs.captioning import caption_photos
-    from captionlab.runs.trained import TrainedModel, checkpoint_of
 
     missing = [str(photo) for photo in options.photos if not photo.is_file()]
     if missing:
@@ -204,13 +205,14 @@ def _caption(options: argparse.Namespace) -> None:
         if told.attention is not None:
             options.attention.mkdir(parents=True, exist_ok=True)
             picture = options.attention / f"{told.path.stem}.png"
-            picture.write_bytes(
+            write_atomically(
+                picture,
                 draw_attention(
                     told.pixels.permute(1, 2, 0).numpy(),
                     told.words,
                     told.attention.cpu().numpy(),
                     model.encoder.feature_shape.grid_size,
-                )
+                ),
             )
             print(f"written: {picture}")
 
@@ -232,10 +234,10 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _check_data(options: argparse.Namespace) -> int:
-    from captionlab.data import read_corpus
-    from captionlab.data.check import check_corpus
-    from captionlab.data.photos import num_cores
+    from captionlab.corpora import read_corpus
+    from captionlab.corpora.check import check_corpus
     from captionlab.encoders import shipped_encoders
+    from captionlab.images.photos import num_cores
     from captionlab.reports.data_check import print_check, write_check
     from captionlab.text import PTBTokenizer
 
@@ -253,7 +255,7 @@ def _check_data(options: argparse.Namespace) -> int:
 
 
 def _download_data(options: argparse.Namespace) -> None:
-    from captionlab.data.download import download, find_source
+    from captionlab.corpora.download import download, find_source
 
     source = find_source(options.name)
     folder = options.to or Path("data") / source.folder
@@ -263,7 +265,7 @@ def _download_data(options: argparse.Namespace) -> None:
 
 
 def _list_features(options: argparse.Namespace) -> None:
-    from captionlab.data.stored_features import list_stores
+    from captionlab.features.inventory import list_stores
     from captionlab.reports.stored_features import print_stores
 
     root = options.cache_dir / "features"
@@ -271,7 +273,7 @@ def _list_features(options: argparse.Namespace) -> None:
 
 
 def _verify_features(options: argparse.Namespace) -> int:
-    from captionlab.data.stored_features import list_stores, verify_store
+    from captionlab.features.inventory import list_stores, verify_store
 
     root = options.cache_dir / "features"
     wrong = 0
@@ -287,7 +289,7 @@ def _verify_features(options: argparse.Namespace) -> int:
 
 
 def _remove_features(options: argparse.Namespace) -> None:
-    from captionlab.data.stored_features import remove_store
+    from captionlab.features.inventory import remove_store
 
     removed = remove_store(options.cache_dir / "features", options.name)
     print(f"removed: {removed.folder} ({removed.num_bytes / 1e9:.2f} GB)")

@@ -118,7 +118,7 @@ def test_a_mistake_is_one_line(
 def test_random_weights_are_not_taken_to_other_data(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from captionlab.data.shapes import generate_shapes
+    from captionlab.corpora.shapes import generate_shapes
 
     generate_shapes(tmp_path / "other", 8, 4, 4, 72, seed=5)
     (folder,) = run_folders(place)

@@ -172,7 +172,7 @@ def test_wandb_offline_writes_one_run_with_its_exit_state(tmp_path: Path) -> Non
 
 def _damaged_photo(folder: Path) -> None:
     run(folder, "encoder=resnet99")  # composes nothing, makes nothing
-    from captionlab.data.shapes import generate_shapes
+    from captionlab.corpora.shapes import generate_shapes
 
     generate_shapes(folder / "data" / "shapes", 48, 12, 12, 72, seed=0)
     (folder / "data" / "shapes" / "images" / "test_00002.jpg").write_bytes(b"")

@@ -21,7 +21,7 @@ from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from captionlab.data.corpus import CaptionCorpus
+from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.errors import ConfigError, DataError
 from captionlab.metrics import CaptionMetrics, java
 from captionlab.metrics.ngram import NGramScorer

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from captionlab.errors import RunError
-from captionlab.runs.folder import RunFolder, write_atomically
+from captionlab.files import write_atomically
+from captionlab.runs.folder import RunFolder
 
 
 def test_state_and_result_survive(tmp_path: Path) -> None:

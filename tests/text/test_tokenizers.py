@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from captionlab.data.corpus import CaptionCorpus
+from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.errors import ConfigError
 from captionlab.metrics.java import stanford_tokenize
 from captionlab.text import CleanedTokenizer, PTBTokenizer, SpacyTokenizer, Tokenizer

@@ -12,9 +12,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
+from captionlab.batches import CaptionDataModule
 from captionlab.config import build
 from captionlab.config.schema import register_schemas
-from captionlab.data import CaptionDataModule
 from captionlab.errors import DataError
 from captionlab.runs.identity import register_resolver
 from captionlab.training.module import CaptioningModule

@@ -11,13 +11,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from captionlab.devices import resolve_precision
+from captionlab.seeding import derive_seed, seeded
 from captionlab.text import Vocabulary
 from captionlab.training.callbacks import checkpoint_callbacks
 from captionlab.training.loggers import MetricsCSV
 from captionlab.training.module import CaptioningModule
-from captionlab.training.precision import resolve_precision
 from captionlab.training.schedules import ConstantSchedule, CosineSchedule, PlateauSchedule
-from captionlab.training.seeding import derive_seed, seeded
 from captionlab.types import CaptionBatch, ImageFeatures, Scores
 
 

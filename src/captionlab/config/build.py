@@ -16,19 +16,20 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import TQDMProgressBar
 
+from captionlab.batches import CaptionDataModule
 from captionlab.config.checks import has_own_conditioning
-from captionlab.data import CaptionDataModule, ImageEncoder
 from captionlab.decoders import Decoder
 from captionlab.decoders.cells import StateShape
+from captionlab.devices import autocast_dtype, find_device, resolve_precision
 from captionlab.encoders import ClassifierEncoder
 from captionlab.errors import ConfigError
+from captionlab.features import ImageEncoder
 from captionlab.metrics import CaptionMetrics
 from captionlab.objectives import Objective
 from captionlab.search import GreedySearch, Search
+from captionlab.seeding import seeded
 from captionlab.text import Vocabulary, read_word_vectors
 from captionlab.training.module import CaptioningModule
-from captionlab.training.precision import autocast_dtype, find_device, resolve_precision
-from captionlab.training.seeding import seeded
 from captionlab.types import FeatureShape
 
 log = logging.getLogger(__name__)

@@ -42,7 +42,7 @@ class Data:
 
 @dataclass
 class Shapes(Data):
-    _target_: str = "captionlab.data.ShapesDataModule"
+    _target_: str = "captionlab.batches.ShapesDataModule"
     num_train: int = MISSING
     num_val: int = MISSING
     num_test: int = MISSING
@@ -52,24 +52,24 @@ class Shapes(Data):
 
 @dataclass
 class Folder(Data):
-    _target_: str = "captionlab.data.FolderDataModule"
+    _target_: str = "captionlab.batches.FolderDataModule"
     dialect: str = MISSING
     split_seed: int = MISSING
 
 
 @dataclass
 class Flickr8k(Folder):
-    _target_: str = "captionlab.data.Flickr8kDataModule"
+    _target_: str = "captionlab.batches.Flickr8kDataModule"
 
 
 @dataclass
 class Flickr30k(Folder):
-    _target_: str = "captionlab.data.Flickr30kDataModule"
+    _target_: str = "captionlab.batches.Flickr30kDataModule"
 
 
 @dataclass
 class COCO(Folder):
-    _target_: str = "captionlab.data.COCODataModule"
+    _target_: str = "captionlab.batches.COCODataModule"
     use_restval: bool = MISSING
 
 
@@ -94,20 +94,20 @@ class Spacy:
 
 @dataclass
 class Flip:
-    _target_: str = "captionlab.data.FlipAugmentation"
+    _target_: str = "captionlab.images.FlipAugmentation"
     name: str = MISSING
 
 
 @dataclass
 class Crop:
-    _target_: str = "captionlab.data.CropAugmentation"
+    _target_: str = "captionlab.images.CropAugmentation"
     name: str = MISSING
     enlarge: float = MISSING
 
 
 @dataclass
 class RandomViews:
-    _target_: str = "captionlab.data.RandomAugmentation"
+    _target_: str = "captionlab.images.RandomAugmentation"
     name: str = MISSING
     num_views: int = MISSING
     degrees: float = MISSING

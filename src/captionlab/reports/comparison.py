@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from captionlab.files import write_atomically
 from captionlab.reports.differences import Differences, read_statistics
 from captionlab.reports.plot import draw
 
@@ -193,11 +193,11 @@ class Comparison:
         """
         folder.mkdir(parents=True, exist_ok=True)
         written = [folder / "results.csv", folder / "results.md"]
-        _replace(written[0], self._csv().encode())
-        _replace(written[1], self._markdown().encode())
+        write_atomically(written[0], self._csv().encode())
+        write_atomically(written[1], self._markdown().encode())
         if self.differences is not None:
             written.append(folder / "significance.csv")
-            _replace(written[-1], self.differences.csv().encode())
+            write_atomically(written[-1], self.differences.csv().encode())
         drawn = self.tested
         if drawn:
             written.append(folder / "comparison.png")
@@ -212,7 +212,7 @@ class Comparison:
                 self.differences.whiskers("cider_d") if self.differences else [],
                 self.differences.whiskers("bleu_4") if self.differences else [],
             )
-            _replace(written[-1], picture)
+            write_atomically(written[-1], picture)
         return written
 
     @cached_property
@@ -389,9 +389,3 @@ def _cell(values: Sequence[float], column: Column) -> str:
     if len(values) > 1 and column.best:
         text += f" ±{column.scale * stdev(values):.{column.decimals}f}"
     return text
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

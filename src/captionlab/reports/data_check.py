@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from captionlab.data.check import CorpusCheck, Photo
+from captionlab.corpora.check import CorpusCheck, Photo
+from captionlab.files import write_atomically
 
 _PERCENTILES = {
     0: "min",
@@ -71,7 +72,7 @@ def write_check(check: CorpusCheck, folder: Path) -> list[Path]:
         **pictures,
     }
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        write_atomically(folder / name, content)
     return [folder / name for name in files]
 
 
@@ -262,7 +263,7 @@ def _draw_vocabulary(check: CorpusCheck) -> bytes:
 
 def _draw_duplicates(groups: Sequence[Sequence[Photo]]) -> bytes:
     """A row per group: each photo under the split and id that it goes by."""
-    from captionlab.data.photos import read_image
+    from captionlab.images.photos import read_image
 
     shown = [group[:_SHOWN_COLUMNS] for group in groups[:_SHOWN_ROWS]]
     columns = max(map(len, shown))

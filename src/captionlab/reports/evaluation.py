@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from captionlab.files import write_atomically
 from captionlab.metrics.words import WordCount
 from captionlab.reports.differences import Differences, statistics_of
 
@@ -75,7 +76,7 @@ class EvaluatedCaptions:
             "captions_results.json": json.dumps(results, ensure_ascii=False) + "\n",
         }
         for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
+            write_atomically(folder / name, text)
         return [folder / name for name in files]
 
 

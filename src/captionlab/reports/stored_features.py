@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from captionlab.data.stored_features import StoredFeatures
+from captionlab.features.inventory import StoredFeatures
 
 
 def print_stores(root: Path, stores: Sequence[StoredFeatures], console: Console) -> None:

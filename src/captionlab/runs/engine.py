@@ -18,12 +18,12 @@ import torch
 from omegaconf import DictConfig
 
 from captionlab import __version__
+from captionlab.batches import CaptionDataModule
+from captionlab.captioner.captioner import load_weights
 from captionlab.config import build
-from captionlab.data import CaptionDataModule
+from captionlab.evaluation.scoring import score_captions, shared_meteor
 from captionlab.runs.folder import RunFolder, is_leader
 from captionlab.runs.identity import identity, plain_config
-from captionlab.runs.scoring import score_captions, shared_meteor
-from captionlab.runs.trained import load_weights
 from captionlab.training.callbacks import EpochReport, checkpoint_callbacks
 from captionlab.training.loggers import MetricsCSV
 from captionlab.training.wandb_logger import finish_wandb

@@ -15,15 +15,9 @@ import yaml
 from filelock import FileLock, Timeout
 
 from captionlab.errors import RunError
+from captionlab.files import write_atomically, write_json
 
 State = Literal["queued", "running", "complete", "failed"]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a temporary file beside `path`, then rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def is_leader() -> bool:
@@ -87,7 +81,7 @@ class RunFolder:
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
-        write_atomically(self.status_path, json.dumps(status, indent=2) + "\n")
+        write_json(self.status_path, status, indent=2)
 
     def claim(self, config: dict[str, Any], identity: dict[str, Any]) -> None:
         """Write the configuration, or find that the folder was made by the same.
@@ -114,13 +108,13 @@ class RunFolder:
     def update_manifest(self, **entries: Any) -> None:
         """Add to `manifest.json`, which says what the run was made of."""
         manifest = {**(self.read_json(self.manifest_path) or {}), **entries}
-        write_atomically(self.manifest_path, json.dumps(manifest, indent=2) + "\n")
+        write_json(self.manifest_path, manifest, indent=2)
 
     def write_result(self, result: dict[str, Any], predictions: list[dict[str, Any]]) -> None:
         """Write `predictions.jsonl`, then `result.json`."""
         lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
         write_atomically(self.predictions_path, "\n".join(lines) + "\n")
-        write_atomically(self.result_path, json.dumps(result, indent=2) + "\n")
+        write_json(self.result_path, result, indent=2)
 
     def read_result(self) -> dict[str, Any] | None:
         """What `result.json` says, None where there is none."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
+
+from captionlab.files import write_atomically
 
 
 class MetricsCSV(Logger):
@@ -56,12 +59,11 @@ class MetricsCSV(Logger):
     def save(self) -> None:
         """Write all rows."""
         names = sorted({name for row in self._rows.values() for name in row} - {"epoch", "step"})
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["epoch", "step", *names])
-            writer.writeheader()
-            writer.writerows(row for _, row in sorted(self._rows.items()))
-        temporary.replace(self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, ["epoch", "step", *names])
+        writer.writeheader()
+        writer.writerows(row for _, row in sorted(self._rows.items()))
+        write_atomically(self.path, text.getvalue())
 
 
 class TensorBoardRunLogger(TensorBoardLogger):

@@ -17,15 +17,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from captionlab.data.transforms import normalise
 from captionlab.decoders import Decoder
 from captionlab.encoders import ClassifierEncoder
+from captionlab.images.preprocessing import normalise
 from captionlab.metrics import CaptionMetrics
 from captionlab.objectives import Objective
 from captionlab.search import Search
+from captionlab.seeding import derive_seed
 from captionlab.text import Vocabulary
 from captionlab.training.compilation import compile_decoder, pad_for_graph, told_in_one_line
-from captionlab.training.seeding import derive_seed
 from captionlab.types import CaptionBatch, Hypothesis, PixelBatch
 
 

@@ -1,0 +1,1 @@
+"""Captioner: a checkpoint in, captions of anything out."""

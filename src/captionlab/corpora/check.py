@@ -1,0 +1,196 @@
+"""What is in a data set, and what of it would stop or falsify a training."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from captionlab.corpora.corpus import SPLITS, CaptionCorpus, Split
+from captionlab.images.photos import examine_photos
+from captionlab.text import Tokenizer, Vocabulary
+from captionlab.types import FeatureShape
+
+THRESHOLDS = (1, 2, 3, 5, 10)
+_LONG = 50
+
+
+@dataclass(frozen=True)
+class VocabularySize:
+    """What a minimum count keeps.
+
+    Attributes:
+        min_count: of a word in training captions.
+        size: words kept, with the four special ones.
+        test_coverage: share of the running words of test captions that are kept, in [0, 1].
+    """
+
+    min_count: int
+    size: int
+    test_coverage: float
+
+
+@dataclass(frozen=True)
+class Photo:
+    """Where a photo stands in the corpus."""
+
+    split: Split
+    image_id: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class CorpusCheck:
+    """What was found.
+
+    Attributes:
+        name: of the data set.
+        notes: oddities of the files that the reader handled.
+        num_images: by split.
+        num_captions: by split.
+        captions_per_image: number of captions to number of images.
+        lengths: number of words to number of captions.
+        vocabulary: one entry per threshold.
+        odd_captions: by what is odd, the images and captions.
+        photos_decoded: whether the photos were looked at; the next two are empty if not.
+        unreadable: photo by photo, why.
+        duplicates: groups of photos with the same bytes.
+        feature_bytes: that an encoder's features of all images would take, by encoder.
+    """
+
+    name: str
+    notes: tuple[str, ...]
+    num_images: Mapping[Split, int]
+    num_captions: Mapping[Split, int]
+    captions_per_image: Mapping[int, int]
+    lengths: Mapping[int, int]
+    vocabulary: tuple[VocabularySize, ...]
+    odd_captions: Mapping[str, tuple[tuple[str, str], ...]]
+    photos_decoded: bool
+    unreadable: tuple[str, ...]
+    duplicates: tuple[tuple[Photo, ...], ...]
+    feature_bytes: Mapping[str, int]
+
+    @property
+    def problems(self) -> list[str]:
+        """What would stop or falsify a training, a line each."""
+        found = [
+            f"the {split} split has no images, so that nothing can be trained and scored"
+            for split, number in self.num_images.items()
+            if not number
+        ]
+        if self.unreadable:
+            found.append(
+                f"{len(self.unreadable)} photos cannot be read and would stop a training; replace "
+                f"them, or set data.on_bad_image=skip. The first: {self.unreadable[0]}"
+            )
+        across = [group for group in self.duplicates if len({p.split for p in group}) > 1]
+        if across:
+            pairs = Counter(" and ".join(_splits(group)) for group in across)
+            told = ", ".join(f"{number} in {pair}" for pair, number in pairs.items())
+            first = " = ".join(f"{photo.split} {photo.image_id}" for photo in across[0])
+            found.append(
+                f"{len(across)} photos are in more than one split ({told}), so that scores are "
+                f"partly memory; leave them in one. The first: {first}"
+            )
+        return found
+
+
+def check_corpus(
+    corpus: CaptionCorpus,
+    tokenizer: Tokenizer,
+    feature_shapes: Mapping[str, FeatureShape],
+    *,
+    photos: bool,
+    num_workers: int,
+) -> CorpusCheck:
+    """Look at all captions and, if asked, decode all photos.
+
+    Args:
+        corpus: as a reader gives it.
+        tokenizer: by which words are counted.
+        feature_shapes: of one image, by encoder.
+        photos: whether to decode them, which takes the longest.
+        num_workers: processes that decode.
+    """
+    words = {
+        split: [[tokenizer(caption) for caption in image.captions] for image in images]
+        for split, images in corpus.splits.items()
+    }
+    flat = {split: [c for captions in images for c in captions] for split, images in words.items()}
+    vocabularies = [Vocabulary.build(flat["train"], t, None) for t in THRESHOLDS]
+    num_images = len(corpus.images)
+    unreadable, duplicates = _look(corpus, num_workers) if photos else ((), ())
+    return CorpusCheck(
+        name=corpus.name,
+        notes=corpus.notes,
+        num_images={split: len(corpus.splits[split]) for split in SPLITS},
+        num_captions={split: len(flat[split]) for split in SPLITS},
+        captions_per_image=_sorted(Counter(len(image.captions) for image in corpus.images)),
+        lengths=_sorted(Counter(len(c) for split in SPLITS for c in flat[split])),
+        vocabulary=tuple(
+            VocabularySize(threshold, len(vocabulary), vocabulary.coverage(flat["test"]))
+            for threshold, vocabulary in zip(THRESHOLDS, vocabularies, strict=True)
+        ),
+        odd_captions=_odd_captions(corpus, words),
+        photos_decoded=photos,
+        unreadable=unreadable,
+        duplicates=duplicates,
+        feature_bytes={
+            name: 2 * num_images * (shape.num_positions * shape.grid_dim + shape.pooled_dim)
+            for name, shape in feature_shapes.items()
+        },
+    )
+
+
+def _look(
+    corpus: CaptionCorpus, num_workers: int
+) -> tuple[tuple[str, ...], tuple[tuple[Photo, ...], ...]]:
+    photos = [Photo(s, image.image_id, image.path) for s in SPLITS for image in corpus.splits[s]]
+    unreadable = []
+    same: defaultdict[str, list[Photo]] = defaultdict(list)
+    found = examine_photos([photo.path for photo in photos], num_workers)
+    for photo, (reason, digest) in zip(photos, found, strict=True):
+        if reason:
+            unreadable.append(reason)
+        else:
+            same[digest].append(photo)
+    return tuple(unreadable), tuple(tuple(group) for group in same.values() if len(group) > 1)
+
+
+def _odd_captions(
+    corpus: CaptionCorpus, words: Mapping[Split, Sequence[Sequence[Sequence[str]]]]
+) -> dict[str, tuple[tuple[str, str], ...]]:
+    found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for split in SPLITS:
+        for image, tokenized in zip(corpus.splits[split], words[split], strict=True):
+            for kind, caption in _oddities(image.captions, tokenized):
+                found[kind].append((image.image_id, caption))
+    return {kind: tuple(captions) for kind, captions in sorted(found.items())}
+
+
+def _oddities(
+    captions: Sequence[str], tokenized: Sequence[Sequence[str]]
+) -> Iterator[tuple[str, str]]:
+    seen: set[str] = set()
+    for caption, words in zip(captions, tokenized, strict=True):
+        if len(words) < 2:
+            yield ("one word" if words else "no words"), caption
+        if len(words) > _LONG:
+            yield f"over {_LONG} words", caption
+        # Cc, Cf, Co, Cn; line and paragraph separators
+        if any(unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" for c in caption):
+            yield "control characters", caption
+        if caption in seen:
+            yield "twice for one image", caption
+        seen.add(caption)
+
+
+def _splits(group: Sequence[Photo]) -> list[Split]:
+    return [split for split in SPLITS if any(photo.split == split for photo in group)]
+
+
+def _sorted(counts: Counter[int]) -> dict[int, int]:
+    return dict(sorted(counts.items()))

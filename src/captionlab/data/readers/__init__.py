@@ -1,5 +1,0 @@
-"""Readers: one small file per form in which captions lie on disk."""
-
-from captionlab.data.readers.read import DIALECTS, read_corpus
-
-__all__ = ["DIALECTS", "read_corpus"]

@@ -1,0 +1,1 @@
+"""Evaluation: captions in, scores with intervals out."""

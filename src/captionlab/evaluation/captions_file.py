@@ -1,0 +1,135 @@
+"""Captions that any system wrote, from a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from captionlab.corpora.readers.text import read_lines
+from captionlab.errors import DataError
+
+
+def read_results(
+    path: Path, image_ids: Sequence[str], image_list: Path | None = None
+) -> dict[str, list[str]]:
+    """Read captions, told apart by content.
+
+    - COCO results: a JSON list of `{"image_id": ..., "caption": ...}`.
+    - JSON lines: such an object per line, with `"captions": [...]` where there are several.
+    - Text: one caption per line, its images named line by line in `image_list`.
+
+    Args:
+        path: of the file.
+        image_ids: of the data set. A file may name an image by its id, or by the id without its
+            extension.
+        image_list: of a text file.
+
+    Returns:
+        Image id to its captions, at least one.
+
+    Raises:
+        DataError: for a file that is missing, empty or of another form, an image that is unknown,
+            and two captions for one image.
+    """
+    try:
+        lines = read_lines(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+    text = "\n".join(lines).strip()
+    if not text:
+        raise DataError(f"{path} is empty; expected captions.")
+    if image_list is not None:
+        entries = _from_text(path, lines, image_list)
+    elif text.startswith("["):
+        entries = _from_json(path, text)
+    elif text.startswith("{"):
+        entries = _from_json_lines(path, lines)
+    else:
+        raise DataError(
+            f"{path} is neither a JSON list nor JSON lines; for one caption per line, name the "
+            "file that lists the images: --images FILE."
+        )
+    return _match(path, entries, image_ids)
+
+
+_Entry = tuple[str, str, list[str]]  # place in the file, image, captions
+
+
+def _from_text(path: Path, lines: list[str], image_list: Path) -> list[_Entry]:
+    while lines and not lines[-1].strip():  # a caption may be empty, the end of a file is not one
+        lines = lines[:-1]
+    try:
+        images = [line.strip() for line in read_lines(image_list) if line.strip()]
+    except OSError as error:
+        raise DataError(f"{image_list} cannot be read ({error.strerror}).") from error
+    if len(images) != len(lines):
+        raise DataError(
+            f"{path} has {len(lines)} captions, but {image_list} names {len(images)} images; "
+            "expected one line each."
+        )
+    return [
+        (f"line {number}", image, [caption])
+        for number, (image, caption) in enumerate(zip(images, lines, strict=True), 1)
+    ]
+
+
+def _from_json(path: Path, text: str) -> list[_Entry]:
+    try:
+        found = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}).") from error
+    return [_entry(path, f"entry {number}", each) for number, each in enumerate(found, 1)]
+
+
+def _from_json_lines(path: Path, lines: Iterable[str]) -> list[_Entry]:
+    entries = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"{path}, line {number} is not valid JSON ({error}).") from error
+        entries.append(_entry(path, f"line {number}", found))
+    return entries
+
+
+def _entry(path: Path, place: str, found: Any) -> _Entry:
+    image = found.get("image_id") if isinstance(found, dict) else None
+    captions = None
+    if isinstance(image, str | int) and not isinstance(image, bool):
+        captions = found.get("captions", [found.get("caption")])
+    if not isinstance(captions, list) or not captions:
+        captions = [None]
+    if not all(isinstance(caption, str) for caption in captions):
+        raise DataError(
+            f"{path}, {place}: expected an object with image_id and caption, "
+            f"found {json.dumps(found)[:80]}."
+        )
+    return place, str(image), captions
+
+
+def _match(path: Path, entries: list[_Entry], image_ids: Sequence[str]) -> dict[str, list[str]]:
+    known = set(image_ids)
+    by_stem: dict[str, list[str]] = {}
+    for image in image_ids:
+        by_stem.setdefault(Path(image).stem, []).append(image)
+    captions: dict[str, list[str]] = {}
+    for place, name, written in entries:
+        candidates = [name] if name in known else by_stem.get(Path(name).stem, [])
+        if len(candidates) != 1:
+            raise DataError(
+                f"{path}, {place}: there is no image {name!r} among the {len(known)} of the "
+                f"split, such as {image_ids[0]!r}; give the data set and split that the captions "
+                "were written for."
+            )
+        image = candidates[0]
+        if image in captions:
+            raise DataError(
+                f"{path}, {place}: a second caption for image {name!r}; give one for each, or "
+                'several as "captions": [...].'
+            )
+        captions[image] = written
+    return captions

@@ -1,0 +1,113 @@
+"""Photos as people have them: read right, or told in one line that names the file."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from captionlab.errors import DataError
+
+log = logging.getLogger(__name__)
+
+_NARROWEST = 50  # longer side over shorter: beyond, resizing the shorter makes a giant
+
+
+def read_image(path: Path) -> Image.Image:
+    """Decode a photo of any kind that Pillow knows, upright, as 8-bit RGB.
+
+    Of an animation it is the first frame; what is transparent becomes white, as a browser shows
+    it; 16-bit grey is scaled to 8 bits, where Pillow would clip it.
+
+    Raises:
+        DataError: if the file cannot be decoded, or its size is no photo's; it names the file.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:
+            image = _to_rgb(ImageOps.exif_transpose(opened))
+    except UnidentifiedImageError as error:
+        raise DataError(f"photo {path} cannot be read: {_first_bytes(path)}.") from error
+    except Exception as error:  # Pillow's parsers raise many kinds for a damaged file
+        told = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise DataError(f"photo {path} cannot be read: {told or type(error).__name__}.") from error
+    if max(image.size) > _NARROWEST * min(image.size):
+        raise DataError(
+            f"photo {path} has {image.width}x{image.height} pixels; "
+            f"one side may be at most {_NARROWEST} times the other."
+        )
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("it has floating-point pixels, whose range is unknown")
+    if image.mode.startswith("I"):  # I;16, I;16B; I before Pillow 11
+        sixteen = np.asarray(image).astype(np.int64)
+        if sixteen.min() < 0 or sixteen.max() > 65535:
+            raise ValueError("it has 32-bit pixels, whose range is unknown")
+        return Image.fromarray((sixteen // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _first_bytes(path: Path) -> str:
+    with path.open("rb") as file:
+        first = file.read(20)
+    return f"it is no image, it begins with {first!r}" if first else "it is empty"
+
+
+class _Examined(Dataset[tuple[str, str]]):
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[str, str]:
+        path = self.paths[index]
+        try:
+            read_image(path)
+            with path.open("rb") as file:
+                return "", hashlib.file_digest(file, "sha256").hexdigest()
+        except DataError as error:
+            return str(error), ""
+
+
+def num_cores() -> int:
+    """That this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def examine_photos(paths: Sequence[Path], num_workers: int) -> Iterator[tuple[str, str]]:
+    """Decode every photo, in processes, with a progress bar where a person is watching.
+
+    Yields:
+        Per path, in order: why it cannot be read, or nothing; the SHA-256 of its bytes, if it can.
+    """
+    loader: Any = DataLoader(
+        _Examined(paths), batch_size=32, num_workers=num_workers, collate_fn=list
+    )
+    with tqdm(
+        total=len(paths),
+        desc="decoding photos",
+        unit="photo",
+        disable=not sys.stderr.isatty(),
+        leave=False,
+    ) as bar:
+        for batch in loader:
+            bar.update(len(batch))
+            yield from batch

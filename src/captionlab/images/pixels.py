@@ -1,0 +1,69 @@
+"""Photos as an encoder's pixels, decoded by worker processes ahead of their use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from captionlab.errors import DataError
+from captionlab.images.augmentation import View
+from captionlab.images.preprocessing import read_pixels
+from captionlab.types import Preprocessing
+
+
+class Photos(Dataset[Tensor | str]):
+    """Pixels uint8 (3, S, S), or why a photo cannot be read.
+
+    Args:
+        photos: files, and which view of each; None for the plain one.
+        preprocessing: of the encoder.
+    """
+
+    def __init__(
+        self, photos: Sequence[tuple[Path, View | None]], preprocessing: Preprocessing
+    ) -> None:
+        self.photos = photos
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> Tensor | str:
+        path, view = self.photos[index]
+        try:
+            return read_pixels(path, self.preprocessing, view)
+        except DataError as error:
+            return str(error)  # a worker would wrap it in its own traceback
+
+
+def stack(photos: Sequence[Tensor | str]) -> Tensor | str:
+    """uint8 (B, 3, S, S), or why one of them cannot be read."""
+    unreadable = [photo for photo in photos if isinstance(photo, str)]
+    if unreadable:
+        return unreadable[0]
+    return torch.stack([photo for photo in photos if isinstance(photo, Tensor)])
+
+
+def pixel_batches(photos: Photos, batch_size: int, num_workers: int) -> Iterator[Tensor]:
+    """Decoded photos in order, uint8 (B, 3, S, S), made ahead of their use.
+
+    The workers start at once: forked before the encoder is loaded they stay small.
+
+    Raises:
+        DataError: if a photo cannot be read.
+    """
+    loader: Any = DataLoader(
+        photos, batch_size=batch_size, num_workers=num_workers, collate_fn=stack
+    )
+    return map(_checked, iter(loader))
+
+
+def _checked(batch: Tensor | str) -> Tensor:
+    if isinstance(batch, str):
+        raise DataError(batch)
+    return batch

@@ -1,0 +1,33 @@
+"""A photo's file in, an encoder's input out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captionlab.images.augmentation import View, plain
+from captionlab.images.photos import read_image
+from captionlab.types import Preprocessing
+
+
+def read_pixels(path: Path, preprocessing: Preprocessing, view: View | None = None) -> Tensor:
+    """Decode, turn upright, make RGB, and make the encoder's plain input or another view.
+
+    Returns:
+        uint8 (3, S, S).
+
+    Raises:
+        DataError: if the file cannot be decoded; it names the file.
+    """
+    photo = torch.from_numpy(np.array(read_image(path))).permute(2, 0, 1)
+    return plain(photo, preprocessing) if view is None else view(photo, preprocessing, path.name)
+
+
+def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """From uint8 (B, 3, S, S) to float32, less the mean and over the deviation per channel."""
+    mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=pixels.device).view(3, 1, 1)
+    return (pixels.float() / 255 - mean) / std

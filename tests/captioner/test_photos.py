@@ -1,0 +1,69 @@
+"""Captions of any photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from captionlab.captioner.captioner import TrainedModel
+from captionlab.captioner.photos import caption_photos
+from captionlab.cli import main
+from captionlab.errors import ConfigError, DataError
+from tests.captioner.test_captioner import Place, place
+
+__all__ = ["place"]  # a fixture
+
+
+def best(run: Path) -> Path:
+    return run / "checkpoints" / "best.ckpt"
+
+
+def photos(place: Place) -> list[Path]:
+    return [image.path for image in place.datamodule.corpus.splits["test"]]
+
+
+def test_a_photo_gets_the_caption_that_it_gets_in_its_data_set(place: Place) -> None:
+    model = TrainedModel(best(place.run("attends")))
+    expected = model.write(place.datamodule.corpus, "test")
+    found = list(caption_photos(model, photos(place), num_captions=1, with_attention=True))
+    assert [told.path for told in found] == photos(place)
+    for told, hypothesis in zip(found, expected.values(), strict=True):
+        assert told.captions[0][0] == model.vocabulary.decode(hypothesis.tokens)
+        assert told.captions[0][1] == pytest.approx(hypothesis.log_probability, abs=1e-3)
+        assert told.attention is not None
+        assert told.attention.shape == (len(told.words), 4)
+        torch.testing.assert_close(told.attention.sum(1), torch.ones(len(told.words)))
+        assert told.pixels.shape == (3, 64, 64)
+
+
+def test_the_best_captions_come_first(place: Place) -> None:
+    model = TrainedModel(best(place.run("beam")), ["search.beam_size=4"])
+    for told in caption_photos(model, photos(place)[:2], num_captions=3, with_attention=False):
+        assert 1 <= len(told.captions) <= 3
+        assert len({text for text, _ in told.captions}) == len(told.captions)
+        assert told.attention is None
+
+
+def test_what_a_run_cannot_do_is_told(place: Place, tmp_path: Path) -> None:
+    model = TrainedModel(best(place.run("merges", "conditioning=merge")))
+    with pytest.raises(ConfigError, match="conditioning=merge does not look at positions"):
+        next(caption_photos(model, photos(place), num_captions=1, with_attention=True))
+    with pytest.raises(ConfigError, match="needs a beam search that is as wide, found search=beam"):
+        next(caption_photos(model, photos(place), num_captions=9, with_attention=False))
+    (tmp_path / "no.jpg").write_text("words")
+    with pytest.raises(DataError, match="it is no image"):
+        next(caption_photos(model, [tmp_path / "no.jpg"], num_captions=1, with_attention=False))
+
+
+def test_the_command_prints_captions_and_draws_attention(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, photo = place.run("drawn"), photos(place)[0]
+    assert main(["caption", str(run), str(photo), "--attention", str(tmp_path / "maps")]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"{photo}\t-")
+    assert (tmp_path / "maps" / f"{photo.stem}.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["caption", str(run), "nowhere.jpg"]) == 1
+    assert "there is no photo nowhere.jpg" in capsys.readouterr().err

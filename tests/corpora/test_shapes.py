@@ -1,0 +1,83 @@
+"""The embedded data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from captionlab.corpora.corpus import CaptionCorpus
+from captionlab.corpora.shapes import (
+    Scene,
+    SceneObject,
+    check_caption,
+    generate_shapes,
+    read_scenes,
+)
+from captionlab.text import PTBTokenizer
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_equal_seeds_give_equal_files(shapes_root: Path, tmp_path: Path) -> None:
+    generate_shapes(tmp_path / "again", 24, 8, 8, 32, seed=0)
+    generate_shapes(tmp_path / "other", 24, 8, 8, 32, seed=1)
+    assert files(tmp_path / "again") == files(shapes_root)
+    assert files(tmp_path / "other") != files(shapes_root)
+
+
+def test_it_is_made_once_and_anew_for_other_arguments(tmp_path: Path) -> None:
+    root = tmp_path / "shapes"
+    generate_shapes(root, 3, 2, 2, 32, seed=0)
+    made = (root / "generator.json").stat().st_mtime_ns
+    generate_shapes(root, 3, 2, 2, 32, seed=0)
+    assert (root / "generator.json").stat().st_mtime_ns == made
+    generate_shapes(root, 4, 2, 2, 32, seed=0)
+    assert len(list((root / "images").iterdir())) == 8
+
+
+def test_captions_are_true_of_their_scene(shapes_root: Path, shapes: CaptionCorpus) -> None:
+    scenes, tokenize = read_scenes(shapes_root), PTBTokenizer()
+    claims = 0
+    for image in shapes.images:
+        for caption in image.captions:
+            found = check_caption(tokenize(caption), scenes[image.image_id])
+            assert all(true == told for true, told in found.values()), caption
+            claims += sum(told for _, told in found.values())
+    assert claims > 5 * len(shapes.images) * 3
+
+
+@pytest.mark.parametrize(
+    ("caption", "true", "false"),
+    [
+        ("a large red circle left of a small blue star on white", "all", ""),
+        ("a red circle and a blue star", "number shape colour", ""),
+        ("there is a red disc", "shape colour", "number"),
+        ("a red star beside a blue star", "number shape", "colour"),
+        ("a small red circle and a small blue star", "number shape size", "size"),
+        ("a blue star left of a red circle against grey", "shape", "relation background"),
+        ("a red circle above a blue star", "shape", "relation"),
+        ("a red circle left of a red circle", "shape", "relation"),
+        ("a green square left of a blue star", "shape", "shape colour relation"),
+        ("", "", "number"),
+    ],
+)
+def test_what_a_caption_claims_is_checked(caption: str, true: str, false: str) -> None:
+    scene = Scene(
+        "white",
+        (
+            SceneObject("circle", "red", "large", 0.2, 0.5),
+            SceneObject("star", "blue", "small", 0.8, 0.6),
+        ),
+    )
+    found = check_caption(caption.split(), scene)
+    assert {name for name, (right, told) in found.items() if right < told} == set(false.split())
+    for name in found if true == "all" else true.split():
+        assert found[name][0] > 0, name
+
+
+def test_references_of_an_image_differ(shapes: CaptionCorpus) -> None:
+    distinct = [len(set(image.captions)) for image in shapes.images]
+    assert sum(distinct) / len(distinct) > 4
