@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src"
-BASE = {"errors", "types", "files"}
+BASE = {"errors", "types", "files", "options"}
 MODELS = {"encoders", "decoders", "search", "objectives", "metrics"}
 DATA = {"text", "images", "corpora", "features"}
 # room: the rooms it may import, besides itself.
@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "errors": set(),
     "types": set(),
     "files": {"errors"},
+    "options": {"errors"},
     "seeding": set(),
     "devices": {"errors"},
     "text": BASE,
