@@ -56,5 +56,5 @@ def _floors() -> list[str]:
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
     named = [requirement for group in groups for requirement in group]
-    found = (re.match(r"([\w-]+)>=([\d.]+)", requirement) for requirement in named)
-    return [f"{match[1]}=={match[2]}" for match in found if match]
+    floors = (re.match(r"([\w-]+)>=([\d.]+)", requirement) for requirement in named)
+    return [f"{floor[1]}=={floor[2]}" for floor in floors if floor]

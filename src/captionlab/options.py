@@ -28,12 +28,12 @@ import importlib
 import inspect
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -41,7 +41,13 @@ from captionlab.errors import ConfigError
 
 REQUIRED: Any = inspect.Parameter.empty
 _SCALARS = (bool, int, float, str, Path, type(None))
-_WORDS = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
+_TYPES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+}
 _Part = TypeVar("_Part")
 
 
@@ -84,37 +90,51 @@ class Option:
 
     @property
     def allowed(self) -> str:
-        """The range or the choices in words, such as `at least 0 and below 1`."""
-        if self.choices:
-            others = [t.__name__ for t in _alternatives(self.type) if t in (int, float)]
-            words = ", ".join([*map(str, self.choices), *(f"or an {name}" for name in others)])
-        else:
-            words = " and ".join(
-                f"{_WORDS[type(c)]} {next(iter(vars(c).values()))}" for c in self.constraints
-            )
-        nullable = type(None) in _alternatives(self.type)
-        return f"{words}, or null" if words and nullable else words
+        """Type, range and choices in words, such as `a whole number of at least 1, or null`."""
+        words = [str(choice) for choice in self.choices]
+        for part in _alternatives(self.type):
+            if part is type(None) or get_origin(part) is Literal:
+                continue
+            limits = " and ".join(_in_words(c) for c in self.constraints)
+            words.append(_TYPES.get(part, "a list") + (f" of {limits}" if limits else ""))
+        if type(None) in _alternatives(self.type):
+            words.append("null")
+        return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
     def problem(self, value: Any) -> str | None:
-        """What the value should be, such as `must be at least 1`; None where it is allowed."""
-        if value is None:
-            return None if type(None) in _alternatives(self.type) else "must be set"
-        if self.choices and value not in self.choices:
-            numbers = tuple(t for t in _alternatives(self.type) if t in (int, float))
-            if not numbers or not isinstance(value, numbers):
-                return f"must be one of {self.allowed}"
-        if isinstance(value, int | float) and not all(_holds(c, value) for c in self.constraints):
-            return f"must be {self.allowed}"
-        return None
+        """What the value must be; None where it is allowed."""
+        if any(_is_of(value, part) for part in _alternatives(self.type)) and (
+            value in self.choices
+            or not isinstance(value, int | float)
+            or all(_holds(constraint, value) for constraint in self.constraints)
+        ):
+            return None
+        return f"must be {self.allowed}"
+
+    def convert(self, value: Any) -> Any:
+        """The value as the type has it, such as 1.0 for 1; unchanged where it does not fit."""
+        parts = _alternatives(self.type)
+        if isinstance(value, int) and not isinstance(value, bool) and value not in self.choices:
+            if float in parts and int not in parts:
+                return float(value)
+            if str in parts and int not in parts:
+                return str(value)
+        return value
 
 
-def check_options(key: str, options: Mapping[str, Option], values: Mapping[str, Any]) -> None:
+def check_options(
+    prefix: str,
+    options: Mapping[str, Option],
+    values: Mapping[str, Any],
+    all_of_them: bool = True,
+) -> None:
     """Compare a group of values with the options that it may and must have.
 
     Args:
-        key: of the group in the configuration, such as `decoder`.
+        prefix: of the names in the configuration, such as `decoder.`.
         options: by name.
         values: by name.
+        all_of_them: whether an option that has no default must be among the values.
 
     Raises:
         ConfigError: for a value out of its range, an unknown name or a missing value, naming
@@ -123,28 +143,32 @@ def check_options(key: str, options: Mapping[str, Option], values: Mapping[str, 
     for name, value in values.items():
         if name not in options:
             near = get_close_matches(name, options, n=1)
-            hint = f"did you mean {key}.{near[0]}?" if near else f"it has {', '.join(options)}."
-            raise ConfigError(f"unknown option {key}.{name}; {hint}")
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(options)}."
+            raise ConfigError(f"unknown option {prefix}{name}; {hint}")
         problem = options[name].problem(value)
         if problem is not None:
-            raise ConfigError(f"{key}.{name} {problem}, found {value}.")
+            raise ConfigError(f"{prefix}{name} {problem}, found {value}.")
     for name, option in options.items():
-        if option.default is REQUIRED and name not in values:
-            raise ConfigError(f"{key}.{name} is missing: {option.meaning}")
+        if all_of_them and option.default is REQUIRED and name not in values:
+            raise ConfigError(f"{prefix}{name} is missing: {option.meaning}")
 
 
-@cache
 def options_of(part: Callable[..., Any]) -> Mapping[str, Option]:
     """The configurable arguments of a class or function, by name, in their order.
 
     Arguments marked `Derived`, and those of other than plain types, are not among them.
     """
+    return _options_of(part)
+
+
+@cache
+def _options_of(part: Hashable) -> Mapping[str, Option]:
+    assert callable(part)
     function = part.__init__ if inspect.isclass(part) else part
-    hints = get_type_hints(function, include_extras=True)
     meanings = _argument_docs(part)
     found: dict[str, Option] = {}
     for name, parameter in inspect.signature(part).parameters.items():
-        annotation, marks = _split(hints.get(name, Any))
+        annotation, marks = _split(_evaluate(parameter.annotation, function))
         if Derived in marks or not all(map(_is_plain, _alternatives(annotation))):
             continue
         meaning = meanings.get(name, "")
@@ -157,12 +181,12 @@ def renamed(options: Mapping[str, Option], **names: str) -> dict[str, Option]:
     return {new: replace(options[old], name=new) for new, old in names.items()}
 
 
-def find_part(target: str, role: type[_Part]) -> type[_Part]:
+def find_part(target: str, role: Callable[..., _Part]) -> type[_Part]:
     """The class that a dotted name means; nothing but modules is run to find it.
 
     Args:
         target: such as `captionlab.decoders.RecurrentDecoder`.
-        role: what it must be a subclass of.
+        role: class that it must be a subclass of, abstract or not.
 
     Raises:
         ConfigError: if there is no such class, or it is of another role.
@@ -172,9 +196,35 @@ def find_part(target: str, role: type[_Part]) -> type[_Part]:
         part = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"_target_={target} cannot be imported ({error}).") from error
+    assert isinstance(role, type)
     if not (inspect.isclass(part) and issubclass(part, role)):
         raise ConfigError(f"_target_={target} is no {role.__name__}; name a subclass of it.")
-    return part
+    return cast(type[_Part], part)
+
+
+def make_part(spec: Mapping[str, Any], role: Callable[..., _Part], **derived: Any) -> _Part:
+    """Build what a group of the configuration describes.
+
+    Args:
+        spec: `_target_` and the options, checked before; what the constructor does not take is
+            left out.
+        role: base class of the part.
+        derived: arguments that are computed; those that the constructor does not take are left out.
+    """
+    part = find_part(spec["_target_"], role)
+    options = {name: spec[name] for name in options_of(part) if name in spec}
+    taken = inspect.signature(part).parameters
+    return part(**options, **{name: value for name, value in derived.items() if name in taken})
+
+
+def _evaluate(annotation: Any, function: Any) -> Any:
+    """An annotation that `from __future__ import annotations` left as text."""
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, function.__globals__)  # as typing.get_type_hints does
+    except NameError:  # imported for type checkers only: no plain type
+        return Any
 
 
 def _split(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -201,23 +251,54 @@ def _is_plain(annotation: Any) -> bool:
     return annotation in _SCALARS or get_origin(annotation) is Literal
 
 
-def _holds(constraint: Any, value: float) -> bool:
+def _is_of(value: Any, annotation: Any) -> bool:
+    if get_origin(annotation) is Literal:
+        return value in get_args(annotation)
+    if get_origin(annotation) in (list, tuple):
+        inner = get_args(annotation)[0]
+        return isinstance(value, list | tuple) and all(_is_of(v, inner) for v in value)
+    if annotation is Path:
+        return isinstance(value, str | Path)
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, annotation)
+
+
+def _holds(constraint: Any, value: Any) -> bool:
     match constraint:
         case Ge(ge=bound):
-            return value >= bound  # type: ignore[operator]
+            return bool(value >= bound)
         case Gt(gt=bound):
-            return value > bound  # type: ignore[operator]
+            return bool(value > bound)
         case Le(le=bound):
-            return value <= bound  # type: ignore[operator]
+            return bool(value <= bound)
         case Lt(lt=bound):
-            return value < bound  # type: ignore[operator]
+            return bool(value < bound)
     return True
 
 
-def _argument_docs(part: Callable[..., Any]) -> dict[str, str]:
-    """The `Args:` of a Google-style docstring, by name, each in one line."""
-    section = re.search(r"^Args:\n(.*?)(?:\n\S|\Z)", inspect.getdoc(part) or "", re.S | re.M)
-    if section is None:
-        return {}
-    entries = re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\w+: |\Z)", section[1], re.S | re.M)
-    return {name: " ".join(text.split()) for name, text in entries}
+def _in_words(constraint: Any) -> str:
+    match constraint:
+        case Ge(ge=bound):
+            return f"at least {bound}"
+        case Gt(gt=bound):
+            return f"more than {bound}"
+        case Le(le=bound):
+            return f"at most {bound}"
+        case Lt(lt=bound):
+            return f"less than {bound}"
+    return str(constraint)
+
+
+def _argument_docs(part: Any) -> dict[str, str]:
+    """The `Args:` of Google-style docstrings, by name, each in one line; a base class's too."""
+    meanings: dict[str, str] = {}
+    for owner in reversed(part.__mro__) if inspect.isclass(part) else [part]:
+        text = inspect.cleandoc(owner.__doc__ or "")
+        section = re.search(r"^Args:\n(.*?)(?:\n\S|\Z)", text, re.S | re.M)
+        if section is not None:
+            entries = re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\w+: |\Z)", section[1], re.S | re.M)
+            meanings |= {name: " ".join(meaning.split()) for name, meaning in entries}
+    return meanings

@@ -1,28 +1,35 @@
-"""The command: `python run.py OVERRIDES` for one run, `-m` for a sweep."""
+"""The entry: `captionlab train OVERRIDES` or `python run.py OVERRIDES`, with -m for a sweep."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
+from hydra import version
+from hydra._internal.utils import _run_hydra, get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+import captionlab
 from captionlab.config.checks import check
-from captionlab.config.schema import register_schemas
 from captionlab.errors import CaptionLabError
-from captionlab.runs.folder import RunFolder, is_leader
+from captionlab.evaluation.result import Result
+from captionlab.runs.folder import RunFolder
 from captionlab.runs.identity import register_resolver
 
 log = logging.getLogger(__name__)
 
-register_schemas()
 register_resolver()
+OmegaConf.register_new_resolver(
+    "option_groups", lambda *, _root_: _option_groups(_root_), replace=True, use_cache=False
+)
 
 
 def run(config: DictConfig) -> float | None:
@@ -36,13 +43,13 @@ def run(config: DictConfig) -> float | None:
     is_job = hydra_config.mode == RunMode.MULTIRUN
     folder = RunFolder(Path(hydra_config.runtime.output_dir))
     try:
-        check(config)
+        values = check(config)
         with folder.lock():
-            result = folder.read_result() if folder.state == "complete" else None
+            result = folder.read_result()
             if result is not None:
                 log.info("answered from disk: %s", folder.path)
             else:
-                result = _train(config, folder)
+                result = _train(values, folder)
     except CaptionLabError as error:
         log.error("error: %s", error)
         if is_job:
@@ -53,27 +60,55 @@ def run(config: DictConfig) -> float | None:
         if is_job:
             return None
         sys.exit(1)
-    if not is_leader():
+    if result is None:  # of another process of the run
         return None
     if not is_job and "CAPTIONLAB_SWEEP" not in os.environ:
         from captionlab.reports import Comparison
 
         Comparison.read([folder.path]).print_table()
-    best: float | None = next(iter(result["best_validation"].values()))
-    return best
+    return result.best_validation_score
 
 
-def _train(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
-    from captionlab.runs.engine import execute, result_line  # brings torch: not for disk answers
+def _train(config: Mapping[str, Any], folder: RunFolder) -> Result | None:
+    from captionlab.runs.engine import execute, result_line  # brings Lightning
 
     log.info("run %s", folder.path)
     result = execute(config, folder)
-    if result:
+    if result is not None:
         log.info("%s", result_line(result))
     return result
 
 
-def main() -> None:
-    """Parse the command line and run or sweep; `conf/` lies beside the script that calls this."""
-    conf = Path(sys.argv[0]).resolve().parent / "conf"
-    hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(run)()
+def _option_groups(config: DictConfig) -> str:
+    """The groups of the search path with their options, for `--help`; the chosen ones marked."""
+    loader = GlobalHydra.instance().config_loader()
+    chosen = config.hydra.runtime.choices
+    lines = []
+    for group in loader.list_groups(""):
+        if group not in ("hydra", "schema"):
+            options = [
+                f"{option}*" if option == chosen.get(group) else option
+                for option in loader.get_group_options(group)
+            ]
+            text = f"  {group:<13} {' '.join(options)}"
+            lines.append(textwrap.fill(text, width=98, subsequent_indent=" " * 16))
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, then run or sweep.
+
+    Args:
+        arguments: overrides and flags of Hydra; the process's own unless given.
+    """
+    # As hydra.main does, which would take `train` of `captionlab train` for an override. Without
+    # it in sys.argv, Lightning's ddp could not start its ranks by the same command.
+    version.setbase("1.3")
+    parser = get_args_parser()
+    _run_hydra(
+        args=parser.parse_intermixed_args(arguments),  # flags may stand anywhere
+        args_parser=parser,
+        task_function=run,
+        config_path=str(Path(captionlab.__file__).parent / "conf"),
+        config_name="config",
+    )

@@ -1,0 +1,60 @@
+"""`captionlab`: train captioners, and use, score and compare what was trained."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from captionlab import __version__
+from captionlab.cli import caption, data, evaluate, features, report
+from captionlab.errors import CaptionLabError
+
+_EXAMPLES = """\
+examples:
+  captionlab train -m encoder=resnet18,vgg decoder=lstm,gru   # four runs, compared
+  captionlab train --help                                     # every option
+  captionlab caption RUN photo.jpg --attention maps           # RUN is a finished run's folder
+  captionlab evaluate RUN a.json --data /path/to/Flickr8k     # also captions of other systems
+  captionlab report runs/shapes runs/other --out comparison
+  captionlab data check /path/to/Flickr8k
+
+`captionlab COMMAND --help` shows the arguments of one command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: of the command line; the process's own unless given.
+
+    Returns:
+        The exit status: 0, or 1 after an error, which is printed in one line.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["train"]:  # its arguments are Hydra's, and Hydra parses them
+        from captionlab.cli import train
+
+        return train.run(arguments[1:])
+    options = _parser().parse_args(arguments)
+    try:
+        status: int | None = options.command(options)
+    except CaptionLabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return status or 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="captionlab",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"captionlab {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("train", help="train, test and score one run, or a sweep with -m")
+    for command in (caption, evaluate, report, data, features):
+        command.add_parser(commands)
+    return parser

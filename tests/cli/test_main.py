@@ -1,0 +1,57 @@
+"""The `captionlab` command itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from captionlab import __version__
+from captionlab.cli import main
+
+CONF = Path(__file__).parents[2] / "conf"
+COMMANDS = ("train", "caption", "evaluate", "report", "data", "features")
+
+
+@cache
+def help_of(*command: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "captionlab.cli", *command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
+def test_help_fits_on_one_screen(command: tuple[str, ...]) -> None:
+    lines = help_of(*command)
+    assert len(lines) <= 50
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_help_names_every_command() -> None:
+    assert set(COMMANDS) <= {word for line in help_of() for word in line.split()[:1]}
+
+
+def test_the_help_of_train_lists_every_group_and_option() -> None:
+    words = {word.rstrip("*") for line in help_of("train") for word in line.split()}
+    paths = [path for path in CONF.glob("*/*.yaml") if path.parent.name != "hydra"]
+    assert {path.parent.name for path in paths} | {path.stem for path in paths} <= words
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"captionlab {__version__}\n"
+
+
+def test_starting_imports_nothing_heavy() -> None:
+    heavy = ("torch", "hydra", "numpy", "PIL", "matplotlib")
+    code = f"import captionlab.cli, sys; sys.exit(str(set({heavy}) & set(sys.modules) or ''))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
