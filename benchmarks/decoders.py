@@ -121,7 +121,7 @@ class Tutorial(nn.Module):
             self.cell.weight_hh.copy_(weight_hh)
             self.cell.bias_ih.copy_(bias_ih)
             self.cell.bias_hh.copy_(bias_hh)
-        self.embedding, self.vocabulary = ours.embedding, ours.vocabulary
+        self.embedding, self.vocabulary = ours.embedding, ours.vocabulary_layer
 
     def loss(self, grid: Tensor, tokens: Tensor) -> Tensor:
         lengths, order = (tokens[:, 1:] != PAD_ID).sum(1).sort(descending=True)
@@ -139,13 +139,13 @@ class Tutorial(nn.Module):
             else:
                 values = self.map(grid[:rows]).relu()
                 keys = self.key(values)
-            context = self.look(hidden, values, keys)
+            context = self.attend(hidden, values, keys)
             state = self.cell(torch.cat([words[:rows, t], context], 1), (hidden, cell))
             logits.append(self.vocabulary(state[0]))
         targets = [tokens[: len(part), t + 1] for t, part in enumerate(logits)]
         return functional.cross_entropy(torch.cat(logits), torch.cat(targets))
 
-    def look(self, hidden: Tensor, values: Tensor, keys: Tensor) -> Tensor:
+    def attend(self, hidden: Tensor, values: Tensor, keys: Tensor) -> Tensor:
         """The gated context (R, D)."""
         energy = self.energy(torch.tanh(keys + self.query(hidden).unsqueeze(1)))
         return self.gate(hidden).sigmoid() * (values * energy.softmax(1)).sum(1)
@@ -163,7 +163,7 @@ class Tutorial(nn.Module):
             if not self.hoisted:
                 values = self.map(grid).relu()
                 keys = self.key(values)
-            context = self.look(state[0], values, keys)
+            context = self.attend(state[0], values, keys)
             state = self.cell(torch.cat([self.embedding(words[:, -1]), context], 1), state)
             reached = total + self.vocabulary(state[0]).log_softmax(1)
             total, index = reached.flatten().topk(beam_size)
@@ -274,7 +274,7 @@ def with_attention(sizes: Sizes) -> Iterator[str]:
         sizes, AttentionConditioning, feature_dim=sizes.hidden, attention_dim=sizes.hidden
     )
     with torch.no_grad():  # predictions that depend on every layer, as after training
-        decoder.vocabulary.weight.mul_(20)
+        decoder.vocabulary_layer.weight.mul_(20)
     tutorial, hoisted = Tutorial(decoder, hoisted=False), Tutorial(decoder, hoisted=True)
 
     def in_bf16(tokens: Tensor) -> Tensor:
@@ -327,7 +327,7 @@ def with_beams(sizes: Sizes) -> Iterator[str]:
         captions[name] = [theirs.beam(grid, work.search.beam_size, NUM_WORDS) for grid in grids]
 
     def ours() -> None:
-        captions["ours"] = [found.tokens for found in work.run()]
+        captions["ours"] = [caption.tokens for caption in work.run()]
 
     seconds = best_of(
         sizes.repeats, lambda: search("theirs", tutorial), lambda: search("hoisted", hoisted), ours
@@ -366,8 +366,8 @@ class Beams:
             sizes, AttentionConditioning, feature_dim=sizes.hidden, attention_dim=sizes.hidden
         ).eval()
         with torch.no_grad():
-            self.decoder.vocabulary.weight.mul_(20)
-            self.decoder.vocabulary.bias[: UNKNOWN_ID + 1] = -1e4  # no word's
+            self.decoder.vocabulary_layer.weight.mul_(20)
+            self.decoder.vocabulary_layer.bias[: UNKNOWN_ID + 1] = -1e4  # no word's
         self.search = BeamSearch(NUM_WORDS, beam_size=5, length_penalty=0.0)
 
     def run(self) -> list[Hypothesis]:

@@ -2,7 +2,7 @@
 
     python benchmarks/self_critical.py
 
-Prints ratios measured in one run, on made-up captions of COCO's size: a vocabulary of 9,490 words,
+Prints ratios measured in one run, on random captions of COCO's size: a vocabulary of 9,490 words,
 a grid of 196 x 2048, all sizes 512, 32 images with 5 references and 5 samples each, greedy
 baseline. The common step draws word by word with a gradient, and asks pycocoevalcap's `Cider` for
 the reward of the batch's captions, whose references it counts anew: once with our decoder, once
@@ -17,6 +17,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,7 @@ from captionlab.decoders import (
     Decoder,
     DecoderState,
     PreInjectConditioning,
+    PreparedImage,
     RecurrentDecoder,
     TeacherForced,
 )
@@ -63,7 +65,7 @@ class PerBatchReward:
         return [float(value) for value in values]
 
 
-def made_up(num_images: int, num_words: int, rng: random.Random) -> dict[str, list[str]]:
+def random_captions(num_images: int, num_words: int, rng: random.Random) -> dict[str, list[str]]:
     """Captions of about 10 words, drawn by Zipf's law."""
     words = [f"w{i}" for i in range(num_words)]
     weights = [1 / (i + 1) for i in range(len(words))]
@@ -100,7 +102,7 @@ def lines(num_images: int, num_words: int, batch_size: int) -> Iterator[str]:
     rng = random.Random(0)
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    references = made_up(num_images, num_words - len(SPECIAL), rng)
+    references = random_captions(num_images, num_words - len(SPECIAL), rng)
     vocabulary = Vocabulary([*SPECIAL, *(f"w{i}" for i in range(num_words - len(SPECIAL)))])
     began = time.process_time()
     ours = SelfCritical(
@@ -116,14 +118,15 @@ def lines(num_images: int, num_words: int, batch_size: int) -> Iterator[str]:
     counted, reward = ours.reward, PerBatchReward(references)
     images = rng.sample(list(references), batch_size)
 
-    told = [references[image][k] for image in images for k in range(5)]
-    asked = [image for image in images for _ in range(5)]
-    finished = [True] * len(told)
-    mine = timed(lambda: counted(asked, told, finished))
-    theirs = timed(lambda: reward(asked, told, finished))
+    texts = [references[image][k] for image in images for k in range(5)]
+    repeated = [image for image in images for _ in range(5)]
+    finished = [True] * len(texts)
+    our_seconds = timed(lambda: counted(repeated, texts, finished))
+    their_seconds = timed(lambda: reward(repeated, texts, finished))
+    ratio = our_seconds / their_seconds
     yield f"references of {num_images} images counted once: {counting:.1f} CPU-s"
-    yield f"reward of {len(told)} captions, ours over pycocoevalcap's: {mine / theirs:.3f}x"
-    yield f"  {mine:.3f} and {theirs:.3f} CPU-s"
+    yield f"reward of {len(texts)} captions, ours over pycocoevalcap's: {ratio:.3f}x"
+    yield f"  {our_seconds:.3f} and {their_seconds:.3f} CPU-s"
 
     for attends in (False, True):
         decoder, features = decoder_and_features(batch_size, num_words, attends)
@@ -149,6 +152,14 @@ def lines(num_images: int, num_words: int, batch_size: int) -> Iterator[str]:
             yield f"  over {other + ':':<20} {middle['ours'] / middle[other]:.2f}x"
 
 
+@dataclass(frozen=True)
+class RowImage(PreparedImage):
+    """The map of each row's image, each (R, P, D)."""
+
+    values: Tensor
+    keys: Tensor
+
+
 class OneCaptionPerRow(Decoder):
     """The tutorials' attention decoder, its map projected once; see `decoders.Tutorial`."""
 
@@ -163,20 +174,22 @@ class OneCaptionPerRow(Decoder):
         values = self.tutorial.map(self.tutorial.standardise(features.grid)).relu()
         state = self.tutorial.initial(values.mean(1)).tanh().chunk(2, dim=1)
         memory = tuple(part.unsqueeze(0) for part in state)
-        return DecoderState((values, self.tutorial.key(values)), memory)
+        return DecoderState(RowImage(values, self.tutorial.key(values)), memory)
 
     def step(self, token_R: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         hidden, cell = (part[0] for part in state.memory)
-        context = self.tutorial.look(hidden, *state.image)
+        image = state.image
+        assert isinstance(image, RowImage)
+        context = self.tutorial.attend(hidden, image.values, image.keys)
         words = self.tutorial.embedding(token_R)
-        made = self.tutorial.cell(torch.cat([words, context], 1), (hidden, cell))
-        log_probs = self.tutorial.vocabulary(made[0]).log_softmax(1)
-        return log_probs, DecoderState(state.image, tuple(part.unsqueeze(0) for part in made))
+        after = self.tutorial.cell(torch.cat([words, context], 1), (hidden, cell))
+        log_probs = self.tutorial.vocabulary(after[0]).log_softmax(1)
+        return log_probs, DecoderState(image, tuple(part.unsqueeze(0) for part in after))
 
     def select(
         self, state: DecoderState, rows: Tensor, images: Tensor | None = None
     ) -> DecoderState:
-        image = tuple(part[rows] for part in state.image)
+        image = state.image.select(rows)
         return DecoderState(image, tuple(part[:, rows] for part in state.memory))
 
 
@@ -217,8 +230,8 @@ def common_loss(
     decoder.train()
     written = torch.stack(tokens, 1).tolist()
     captions = [vocabulary.decode(row) for row in written]
-    captions += [vocabulary.decode(found.tokens) for found in greedy]
-    finished = [*done.tolist(), *(found.finished for found in greedy)]
+    captions += [vocabulary.decode(caption.tokens) for caption in greedy]
+    finished = [*done.tolist(), *(caption.finished for caption in greedy)]
     images = [image for image in batch.image_ids for _ in range(NUM_SAMPLES)]
     rewards = torch.tensor(reward([*images, *batch.image_ids], captions, finished))
     advantage = rewards[: len(rows)] - rewards[len(rows) :].repeat_interleave(NUM_SAMPLES)

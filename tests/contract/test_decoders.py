@@ -1,156 +1,208 @@
-"""What every cell and conditioning keeps."""
+"""What every decoder keeps, with every conditioning."""
 
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 
-from captionlab.decoders import RecurrentDecoder
-from captionlab.decoders.step_linear import one_gradient_per_weight, step_linear
-from captionlab.types import END_ID, PAD_ID, START_ID, ImageFeatures
-from tests.conftest import CELLS, CONDITIONINGS, MakeDecoder, features
+from captionlab.decoders import Decoder, DecoderState, TeacherForced
+from captionlab.decoders.fast import teacher_forcing
+from captionlab.types import PAD_ID, START_ID, ImageFeatures
+from tests.support.decoders import CONDITIONED, DECODERS, MakeDecoder, captions, features
+from tests.support.parts import part
 
-EVERY = [
-    *product(CELLS, CONDITIONINGS, (1, 2)),
-    *product(("transformer", "transformer_learned"), ("built_in",), (1, 2)),
-]
-every = pytest.mark.parametrize(("cell", "conditioning", "num_layers"), EVERY)
-
-
-def captions(num_images: int, num_captions: int, seed: int = 2) -> torch.Tensor:
-    """Random captions of 1 to 6 words; the last image lacks its last caption."""
-    generator = torch.Generator().manual_seed(seed)
-    tokens = torch.full((num_images, num_captions, 9), PAD_ID)
-    for i, j in product(range(num_images), range(num_captions)):
-        if (i, j) == (num_images - 1, num_captions - 1) and num_captions > 1:
-            continue
-        length = int(torch.randint(1, 7, (), generator=generator))
-        words = torch.randint(4, 11, (length,), generator=generator)
-        tokens[i, j, : length + 2] = torch.cat(
-            [torch.tensor([START_ID]), words, torch.tensor([END_ID])]
-        )
-    return tokens
+every = pytest.mark.parametrize(("decoder", "conditioning"), DECODERS)
 
 
 def stepwise_log_probs(
-    decoder: RecurrentDecoder, images: ImageFeatures, tokens: torch.Tensor
-) -> dict[tuple[int, int, int], torch.Tensor]:
+    decoder: Decoder, images: ImageFeatures, tokens: Tensor
+) -> dict[tuple[int, int, int], Tensor]:
     """Log-probabilities (V,) of the token after (image, caption, position), by single steps."""
-    found = {}
+    log_probs_at = {}
     for i, j in product(range(tokens.shape[0]), range(tokens.shape[1])):
         state = decoder.start(images.select(torch.tensor([i])))
         length = int((tokens[i, j] != PAD_ID).sum())
         for t in range(length - 1):
             log_probs, state = decoder.step(tokens[i, j, t : t + 1], state)
-            found[i, j, t] = log_probs[0]
-    return found
+            log_probs_at[i, j, t] = log_probs[0]
+    return log_probs_at
+
+
+def tensors(state: DecoderState) -> list[Tensor]:
+    """All that a state holds."""
+    held: list[Tensor] = [*state.memory]
+    for value in vars(state.image).values():
+        held += value if isinstance(value, tuple) else [value]
+    return held
 
 
 @every
 def test_stepping_equals_teacher_forcing(
-    make_decoder: MakeDecoder, cell: str, conditioning: str, num_layers: int
+    make_decoder: MakeDecoder, decoder: str, conditioning: str
 ) -> None:
-    decoder = make_decoder(cell, conditioning, num_layers).eval()
+    model = make_decoder(decoder, conditioning).eval()
     images, tokens = features(3), captions(3, 4)
     with torch.no_grad():
-        told = decoder(images, tokens)
-        steps = stepwise_log_probs(decoder, images, tokens)
-    in_order = told.captions.argsort(stable=True)
-    assert told.targets[in_order].tolist() == [tokens[i, j, t + 1] for i, j, t in sorted(steps)]
-    assert told.captions[in_order].tolist() == [4 * i + j for i, j, _ in sorted(steps)]
-    torch.testing.assert_close(
-        told.logits.log_softmax(-1)[in_order],
+        predictions = model(images, tokens)
+        steps = stepwise_log_probs(model, images, tokens)
+    in_order = predictions.captions.argsort(stable=True)
+    words = [tokens[i, j, t + 1] for i, j, t in sorted(steps)]
+    assert predictions.targets[in_order].tolist() == words
+    assert predictions.captions[in_order].tolist() == [4 * i + j for i, j, _ in sorted(steps)]
+    torch.testing.assert_close(  # fused kernels and other batch sizes sum in another order
+        predictions.logits.log_softmax(-1)[in_order],
         torch.stack([steps[key] for key in sorted(steps)]),
         atol=1e-5,
         rtol=1e-5,
     )
-    if "attention" in conditioning:
-        assert told.attention.shape == (len(steps), 6)
-        torch.testing.assert_close(told.attention.sum(1), torch.ones(len(steps)))
-    else:
-        assert told.attention is None
+
+
+@pytest.mark.parametrize("fewest_rows", [3, 32])  # captions of similar length apart; all together
+@pytest.mark.parametrize(("decoder", "conditioning"), CONDITIONED)
+def test_fast_teacher_forcing_equals_the_plain_one(
+    make_decoder: MakeDecoder,
+    decoder: str,
+    conditioning: str,
+    fewest_rows: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(teacher_forcing, "_FEWEST_ROWS", fewest_rows)
+    model = make_decoder(decoder, conditioning).train()
+    images, tokens = features(4), captions(4, 3)
+
+    def result(predictions: TeacherForced) -> dict[str, Any]:
+        """All that counts, tokens in the order of captions."""
+        order = predictions.captions.argsort(stable=True)
+        loss = functional.cross_entropy(predictions.logits, predictions.targets)
+        attention = predictions.attention
+        if attention is not None:
+            loss = loss + attention.square().sum()
+        return {
+            "loss": loss,
+            "logits": predictions.logits[order],
+            "targets": predictions.targets[order],
+            "captions": predictions.captions[order],
+            "attention": None if attention is None else attention[order],
+            "gradients": torch.autograd.grad(loss, list(model.parameters())),
+        }
+
+    # The sums over steps and over the vocabulary's rows are taken in another order.
+    torch.testing.assert_close(
+        result(model(images, tokens)),
+        result(model.forward_plain(images, tokens)),
+        atol=2e-5,
+        rtol=1e-4,
+    )
+
+
+@every
+def test_a_decoder_is_as_its_class_says(
+    make_decoder: MakeDecoder, decoder: str, conditioning: str
+) -> None:
+    model = make_decoder(decoder, conditioning).eval()
+    kind, _ = part("decoder", decoder)
+    way = part("conditioning", conditioning)[0] if kind.takes_conditioning else kind
+    assert (model.needs_grid, model.attends) == (way.needs_grid, way.attends)
+    images, tokens = features(3), captions(3, 4)
+    with torch.no_grad():
+        predictions = model(images, tokens)
+        assert (predictions.attention is not None) == way.attends
+        if way.attends:
+            assert predictions.attention.shape == (len(predictions.targets), 6)
+            sums = predictions.attention.sum(1)
+            torch.testing.assert_close(sums, torch.ones_like(sums))
+        other = ImageFeatures(features(3, seed=9).grid, images.pooled)
+        reads = not torch.allclose(model(other, tokens).logits, predictions.logits, atol=1e-4)
+        assert reads == way.needs_grid
+        if not way.needs_grid:
+            without = ImageFeatures(images.grid[:, :0], images.pooled)
+            torch.testing.assert_close(model(without, tokens).logits, predictions.logits)
 
 
 @every
 def test_padding_and_other_images_change_nothing(
-    make_decoder: MakeDecoder, cell: str, conditioning: str, num_layers: int
+    make_decoder: MakeDecoder, decoder: str, conditioning: str
 ) -> None:
-    decoder = make_decoder(cell, conditioning, num_layers).eval()
+    model = make_decoder(decoder, conditioning).eval()
     images, tokens = features(3), captions(3, 2)
     padded = torch.cat([tokens, torch.full((3, 2, 4), PAD_ID)], dim=2)
-    one = images.select(torch.tensor([1]))
 
-    def loss(part: ImageFeatures, told: torch.Tensor) -> torch.Tensor:
-        logits, targets, *_ = decoder(part, told)
-        return torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    def loss(images: ImageFeatures, tokens: Tensor) -> Tensor:
+        logits, targets, *_ = model(images, tokens)
+        return functional.cross_entropy(logits, targets, reduction="sum")
 
     torch.testing.assert_close(loss(images, tokens), loss(images, padded))
     apart = sum(loss(images.select(torch.tensor([i])), tokens[i : i + 1]) for i in range(3))
     torch.testing.assert_close(loss(images, tokens), apart, rtol=1e-5, atol=1e-4)
-    assert loss(one, tokens[1:2]) > 0
+    assert loss(images.select(torch.tensor([1])), tokens[1:2]) > 0
 
 
 @every
 def test_a_step_leaves_the_state_as_it_was(
-    make_decoder: MakeDecoder, cell: str, conditioning: str, num_layers: int
+    make_decoder: MakeDecoder, decoder: str, conditioning: str
 ) -> None:
-    decoder = make_decoder(cell, conditioning, num_layers).eval()
+    model = make_decoder(decoder, conditioning).eval()
     with torch.inference_mode():
-        state = decoder.start(features(2))
-        before = [part.clone() for part in (*state.image, *state.memory)]
-        first, _ = decoder.step(torch.tensor([START_ID, START_ID]), state)
-        again, _ = decoder.step(torch.tensor([START_ID, START_ID]), state)
-    assert torch.equal(first, again)
-    for old, new in zip(before, (*state.image, *state.memory), strict=True):
+        state = model.start(features(2))
+        before = [tensor.clone() for tensor in tensors(state)]
+        first, _ = model.step(torch.tensor([START_ID, START_ID]), state)
+        again, _ = model.step(torch.tensor([START_ID, START_ID]), state)
+    torch.testing.assert_close(first, again)
+    for old, new in zip(before, tensors(state), strict=True):
         assert torch.equal(old, new)
 
 
 @every
-def test_log_probabilities_sum_to_one(
-    make_decoder: MakeDecoder, cell: str, conditioning: str, num_layers: int
+def test_selected_rows_go_on_as_they_would_have(
+    make_decoder: MakeDecoder, decoder: str, conditioning: str
 ) -> None:
-    decoder = make_decoder(cell, conditioning, num_layers).eval()
+    model = make_decoder(decoder, conditioning).eval()
+    rows, images = torch.tensor([5, 4, 1, 1]), torch.tensor([2, 0])  # two captions of each image
     with torch.inference_mode():
-        log_probs, _ = decoder.step(torch.tensor([START_ID] * 2), decoder.start(features(2)))
+        twice = torch.arange(3).repeat_interleave(2)
+        _, state = model.step(
+            torch.full((6,), START_ID), model.select(model.start(features(3)), twice)
+        )
+        _, state = model.step(torch.arange(4, 10), state)
+        word = torch.tensor([9, 8, 7, 6, 5, 4])
+        expected, _ = model.step(word, state)
+        selected, _ = model.step(word[rows], model.select(state, rows, images))
+    torch.testing.assert_close(selected, expected[rows], atol=1e-5, rtol=1e-5)
+
+
+@every
+def test_steps_give_float32_probabilities_under_autocast(
+    make_decoder: MakeDecoder, decoder: str, conditioning: str
+) -> None:
+    model = make_decoder(decoder, conditioning).eval()
+    token = torch.tensor([START_ID] * 2)
+    with torch.inference_mode():
+        expected, _ = model.step(token, model.start(features(2)))
+        with torch.autocast("cpu", torch.bfloat16):
+            log_probs, _ = model.step(token, model.start(features(2)))
+    assert log_probs.dtype == torch.float32
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(2))
+    torch.testing.assert_close(log_probs.exp(), expected.exp(), atol=0.05, rtol=0)  # 8 bits
 
 
 @every
 def test_one_batch_can_be_learned_by_heart(
-    make_decoder: MakeDecoder, cell: str, conditioning: str, num_layers: int
+    make_decoder: MakeDecoder, decoder: str, conditioning: str
 ) -> None:
-    decoder = make_decoder(cell, conditioning, num_layers)
+    model = make_decoder(decoder, conditioning)
     images, tokens = features(4), captions(4, 1, seed=5)
-    optimizer = torch.optim.Adam(decoder.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(600):
-        logits, targets, *_ = decoder(images, tokens)
-        loss = torch.nn.functional.cross_entropy(logits, targets)
+        logits, targets, *_ = model(images, tokens)
+        loss = functional.cross_entropy(logits, targets)
         if loss < 0.1:
             break
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert loss < 0.1
-
-
-def test_gradients_made_at_once_equal_those_of_autograd() -> None:
-    torch.manual_seed(0)
-    weight = torch.randn(5, 4, dtype=torch.double, requires_grad=True)
-    bias = torch.randn(5, dtype=torch.double, requires_grad=True)
-    start = torch.randn(3, 4, dtype=torch.double, requires_grad=True)
-
-    def run() -> list[torch.Tensor]:
-        hidden, total = start, torch.zeros((), dtype=torch.double)
-        for _ in range(4):
-            made = step_linear(hidden, weight, bias).tanh()
-            hidden = made[:, :4]
-            total = total + made.square().sum()
-        return list(torch.autograd.grad(total, [weight, bias, start]))
-
-    plain = run()
-    with one_gradient_per_weight():
-        at_once = run()
-    for one, other in zip(plain, at_once, strict=True):
-        torch.testing.assert_close(one, other)

@@ -13,33 +13,33 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.conftest import MakeDecoder, features
-from tests.contract.test_decoders import EVERY, captions
+from tests.support.decoders import MakeDecoder, captions, features
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
+KEPT: dict[str, list[float]] = json.loads(GOLDEN.read_text())
+RENAMED = {"merge_add": "merge"}  # since the losses were written
 NUM_STEPS = 4
 
 
-@pytest.mark.parametrize(("cell", "conditioning", "num_layers"), EVERY)
-def test_the_losses_of_a_short_training_are_as_before(
-    make_decoder: MakeDecoder, cell: str, conditioning: str, num_layers: int
-) -> None:
-    decoder = make_decoder(cell, conditioning, num_layers).train()
+@pytest.mark.parametrize("name", KEPT)
+def test_the_losses_of_a_short_training_are_as_before(make_decoder: MakeDecoder, name: str) -> None:
+    cell, conditioning, num_layers = name.split()
+    way = RENAMED.get(conditioning, conditioning)
+    decoder = make_decoder(cell, way, int(num_layers)).train()
     images, tokens = features(4), captions(4, 3)
     optimizer = torch.optim.SGD(decoder.parameters(), lr=0.1)
     losses = []
     for _ in range(NUM_STEPS):
-        told = decoder(images, tokens)
-        loss = functional.cross_entropy(told.logits, told.targets)
+        predictions = decoder(images, tokens)
+        loss = functional.cross_entropy(predictions.logits, predictions.targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(round(loss.item(), 6))
-    kept = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
-    name = f"{cell} {conditioning} {num_layers}"
     if "UPDATE_GOLDEN" in os.environ:
-        kept[name] = losses
-        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in kept.items()]
+        KEPT[name] = losses
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in KEPT.items()]
         GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    assert losses == pytest.approx(kept[name], rel=1e-4)
+    # Processors round differently in the last of these digits; other mathematics changes the first.
+    assert losses == pytest.approx(KEPT[name], rel=1e-4)
     assert losses[-1] < losses[0]

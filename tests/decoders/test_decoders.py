@@ -1,6 +1,8 @@
-"""What is particular to each way the image enters, and to word vectors."""
+"""What is particular to each conditioning, to the Transformer and to word vectors."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,12 +10,14 @@ import torch
 from captionlab.decoders import (
     AttentionConditioning,
     Conditioning,
+    DecoderState,
     DotAttentionConditioning,
 )
 from captionlab.decoders.cells import StateShape
 from captionlab.errors import ConfigError
 from captionlab.types import END_ID, PAD_ID, START_ID, ImageFeatures
-from tests.conftest import FEATURES, MakeDecoder, features
+from tests.support.decoders import FEATURES, MakeDecoder, features
+from tests.support.decoders import WORDS as WORD_LIST
 
 E, H, V, G, C = 6, 8, 11, 5, 7  # sizes of `make_decoder`
 LSTM = 4 * (E * H + H * H + 2 * H)
@@ -31,7 +35,7 @@ def output(dim: int) -> int:
         ("init_inject", WORDS + LSTM + output(H) + (G + 1) * 2 * H),
         ("par_inject", WORDS + LSTM + 4 * H * 3 + output(H) + (G + 1) * 3),
         ("par_inject_first", WORDS + LSTM + 4 * H * 3 + output(H) + (G + 1) * 3),
-        ("merge_add", WORDS + LSTM + output(H) + (G + 1) * H + (H + 1) * H),
+        ("merge", WORDS + LSTM + output(H) + (G + 1) * H + (H + 1) * H),
         ("merge_concatenate", WORDS + LSTM + output(2 * H) + (G + 1) * H),
         (
             "attention",  # map, key, energy, query, gate, initial state, context
@@ -59,7 +63,7 @@ def count(decoder: torch.nn.Module) -> int:
 
 @pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3), ("rnn", 1)])
 def test_a_second_layer_reads_the_first(make_decoder: MakeDecoder, cell: str, gates: int) -> None:
-    one, two = (make_decoder(cell, "merge_add", layers) for layers in (1, 2))
+    one, two = (make_decoder(cell, "merge", layers) for layers in (1, 2))
     assert count(two) - count(one) == gates * (2 * H * H + 2 * H)
 
 
@@ -68,19 +72,27 @@ def test_a_transformer_has_the_parameters_of_the_paper(make_decoder: MakeDecoder
     layer = 2 * attention + (H + 1) * 2 * H + (2 * H + 1) * H + 3 * 2 * H
     around = WORDS + (E + 1) * H + (C + 1) * H + 2 * H + output(H)
     for num_layers in (1, 2):
-        assert count(make_decoder("transformer", "", num_layers)) == around + num_layers * layer
-    learned = make_decoder("transformer_learned", "", 1)
+        assert (
+            count(make_decoder("transformer", "built_in", num_layers))
+            == around + num_layers * layer
+        )
+    learned = make_decoder("transformer_learned", "built_in", 1)
     assert count(learned) == around + layer + 8 * H
 
 
-@pytest.mark.parametrize("conditioning", ["merge_add", "merge_concatenate"])
+def rows_agree(state: DecoderState) -> bool:
+    """Whether two rows have one state, but for rounding: kernels may treat the last rows apart."""
+    return all(torch.allclose(part[:, 0], part[:, 1], atol=1e-6) for part in state.memory)
+
+
+@pytest.mark.parametrize("conditioning", ["merge", "merge_concatenate"])
 def test_merge_keeps_the_image_out_of_the_recurrent_state(
     make_decoder: MakeDecoder, conditioning: str
 ) -> None:
     decoder = make_decoder("gru", conditioning).eval()
     with torch.inference_mode():
         log_probs, after = decoder.step(torch.tensor([START_ID] * 2), decoder.start(features(2)))
-    assert torch.equal(after.memory[0][:, 0], after.memory[0][:, 1])
+    assert rows_agree(after)
     assert not torch.allclose(log_probs[0], log_probs[1])
 
 
@@ -91,22 +103,20 @@ def test_the_image_is_injected_at_the_first_step_alone_or_at_each(
         decoder = make_decoder("rnn", conditioning).eval()
         with torch.inference_mode():
             state = decoder.start(features(2))
-            assert torch.equal(state.memory[0][:, 0], state.memory[0][:, 1])
+            assert rows_agree(state)
             for token, reads in ((START_ID, True), (5, is_read)):
                 blank = type(state)(state.image, tuple(m[:, [0, 0]] for m in state.memory))
                 _, after = decoder.step(torch.tensor([token] * 2), blank)
-                assert torch.equal(after.memory[0][:, 0], after.memory[0][:, 1]) != reads
+                assert rows_agree(after) != reads
 
 
 @pytest.mark.parametrize("conditioning", ["init_inject", "pre_inject"])
-def test_the_image_stands_before_the_first_word(
-    make_decoder: MakeDecoder, conditioning: str
-) -> None:
+def test_the_first_state_knows_the_image(make_decoder: MakeDecoder, conditioning: str) -> None:
     decoder = make_decoder("lstm", conditioning).eval()
     with torch.inference_mode():
         state = decoder.start(features(2))
     for part in state.memory:
-        assert not torch.allclose(part[:, 0], part[:, 1])
+        assert not torch.allclose(part[:, 0], part[:, 1], atol=1e-2)
 
 
 def test_one_head_is_dot_product_attention_by_hand(make_decoder: MakeDecoder) -> None:
@@ -116,11 +126,11 @@ def test_one_head_is_dot_product_attention_by_hand(make_decoder: MakeDecoder) ->
     with torch.inference_mode():
         image = part.prepare(features(2))
         hidden = torch.randn(2, 3, H)
-        context, looked = part.attend(hidden, image)
+        context, attention = part.attend(hidden, image)
         positions = part.project(features(2).grid)
         weights = (part.query(hidden) @ part.key(positions).mT / 6**0.5).softmax(-1)
     torch.testing.assert_close(context, weights @ positions)
-    torch.testing.assert_close(looked, weights)
+    torch.testing.assert_close(attention, weights)
 
 
 @pytest.mark.parametrize("kind", [AttentionConditioning, DotAttentionConditioning])
@@ -129,7 +139,7 @@ def test_without_a_map_the_values_are_the_standardised_grid(kind: type[Condition
     sizes = {"feature_dim": None, "attention_dim": 6, "dropout": 0.0}
     part = kind(FEATURES, E, StateShape.of("gru", 1, H), **sizes, **heads)
     grid = features(2).grid
-    values = part.prepare(features(2))[0].view_as(grid)
+    values = part.prepare(features(2)).values.view_as(grid)
     flat = grid.flatten(0, 1)
     expected = (flat - flat.mean(0)) / (flat.var(0, unbiased=False) + 1e-5).sqrt()
     torch.testing.assert_close(values.flatten(0, 1), expected)
@@ -144,7 +154,7 @@ def test_heads_that_do_not_divide_the_channels_are_refused() -> None:
 
 
 def test_words_later_than_the_learned_positions_share_the_last(make_decoder: MakeDecoder) -> None:
-    decoder = make_decoder("transformer_learned", "", 1).eval()
+    decoder = make_decoder("transformer_learned", "built_in", 1).eval()
     with torch.inference_mode():
         encoded = decoder._encode(torch.arange(10))
     assert not torch.equal(encoded[6], encoded[7])
@@ -152,7 +162,7 @@ def test_words_later_than_the_learned_positions_share_the_last(make_decoder: Mak
 
 
 def test_sinusoidal_positions_are_those_of_the_paper(make_decoder: MakeDecoder) -> None:
-    encoded = make_decoder("transformer", "", 1)._encode(torch.arange(4))
+    encoded = make_decoder("transformer", "built_in", 1)._encode(torch.arange(4))
     for position, i in ((0, 0), (3, 1), (2, 3)):
         angle = torch.tensor(position / 10_000 ** (2 * i / H))
         assert float(encoded[position, 2 * i]) == pytest.approx(float(angle.sin()), abs=1e-6)
@@ -160,7 +170,7 @@ def test_sinusoidal_positions_are_those_of_the_paper(make_decoder: MakeDecoder) 
 
 
 TOKENS = torch.tensor([[[START_ID, 5, 6, END_ID, PAD_ID]], [[START_ID, 7, END_ID, PAD_ID, PAD_ID]]])
-KINDS = [("lstm", "merge_add"), ("lstm", "merge_concatenate"), ("transformer", "")]
+KINDS = [("lstm", "merge"), ("lstm", "merge_concatenate"), ("transformer", "built_in")]
 
 
 def gradients(decoder: torch.nn.Module, images: ImageFeatures) -> None:
@@ -172,15 +182,15 @@ def gradients(decoder: torch.nn.Module, images: ImageFeatures) -> None:
 def test_tied_words_are_one_table(make_decoder: MakeDecoder, cell: str, conditioning: str) -> None:
     decoder = make_decoder(cell, conditioning, tie_embeddings=True)
     apart = make_decoder(cell, conditioning)
-    read_dim = apart.vocabulary.in_features
+    read_dim = apart.vocabulary_layer.in_features
     assert count(apart) - count(decoder) == read_dim * V - read_dim * E  # less the map between
     gradients(decoder, features(2))
-    assert decoder.vocabulary.weight is decoder.embedding.weight
+    assert decoder.vocabulary_layer.weight is decoder.embedding.weight
     assert bool((decoder.embedding.weight.grad[8:] != 0).any())  # words that were not read
     state = decoder.state_dict()
     other = make_decoder(cell, conditioning, tie_embeddings=True, seed=1)
     other.load_state_dict(state)
-    assert other.vocabulary.weight is other.embedding.weight
+    assert other.vocabulary_layer.weight is other.embedding.weight
 
 
 @pytest.mark.parametrize(("cell", "conditioning"), KINDS)
@@ -190,5 +200,25 @@ def test_frozen_words_get_no_gradient(
     decoder = make_decoder(cell, conditioning, freeze_embeddings=True)
     gradients(decoder, features(2))
     assert decoder.embedding.weight.grad is None
-    others = [name for name, each in decoder.named_parameters() if each.grad is None]
-    assert others == ["embedding.weight"]
+    without = [name for name, weight in decoder.named_parameters() if weight.grad is None]
+    assert without == ["embedding.weight"]
+
+
+@pytest.mark.parametrize(("cell", "conditioning"), KINDS)
+def test_words_of_a_file_start_from_its_vectors(
+    make_decoder: MakeDecoder, cell: str, conditioning: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "vectors.txt"
+    file.write_text("c 1 2 3 4 5 6\nzebra 1 1 1 1 1 1\n")
+    options = {"word_vectors": str(file), "vocabulary": WORD_LIST}
+    plain = make_decoder(cell, conditioning)
+    decoder = make_decoder(cell, conditioning, **options)
+    row = WORD_LIST.encode(["c"])[1]
+    expected = plain.embedding.weight.detach().clone()
+    expected[row] = 2.5 * torch.arange(1.0, 7.0)  # `make_decoder` enlarges all weights
+    torch.testing.assert_close(decoder.embedding.weight.detach(), expected)
+    torch.testing.assert_close(
+        decoder.vocabulary_layer.state_dict(), plain.vocabulary_layer.state_dict()
+    )
+    with pytest.raises(ValueError, match="needs the vocabulary"):
+        make_decoder(cell, conditioning, word_vectors=str(file))

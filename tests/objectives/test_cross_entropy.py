@@ -9,8 +9,7 @@ import torch
 
 from captionlab.objectives import CrossEntropy
 from captionlab.types import PAD_ID, CaptionBatch
-from tests.conftest import MakeDecoder, features
-from tests.contract.test_decoders import captions
+from tests.support.decoders import MakeDecoder, captions, features
 
 
 @pytest.mark.parametrize("conditioning", ["attention", "dot_attention"])
@@ -21,33 +20,33 @@ def test_the_doubly_stochastic_penalty_is_that_of_the_paper(
     images, tokens = features(3), captions(3, 2)  # the last caption is missing
     batch = CaptionBatch(("x", "y", "z"), images, tokens)
     plain, _ = CrossEntropy(0.0)(decoder, batch, 0.0)
-    loss, told = CrossEntropy(0.0, doubly_stochastic=2.0)(decoder, batch, 0.0)
+    loss, extra = CrossEntropy(0.0, doubly_stochastic=2.0)(decoder, batch, 0.0)
 
     penalties = []
     image = decoder.conditioning.prepare(images)
     for i in range(3):
-        own = tuple(part[i : i + 1] for part in image)
+        own = image.select(torch.tensor([i]))
         for caption in tokens[i]:
             words = caption[caption != PAD_ID][:-1]
             if not len(words):
                 continue
-            state = decoder._first_state(own)
-            looks = torch.zeros(6)
+            state = decoder.first_state(own)
+            sums = torch.zeros(6)
             for word in words:
-                gates = decoder.recurrent.project(decoder._embed(word.view(1, 1)))
+                gates = decoder.recurrent.project(decoder.embed(word.view(1, 1)))
                 state = tuple(part.unflatten(1, (1, 1)) for part in state)
-                state, weights = decoder._advance(gates, own, state)
-                looks = looks + weights[0, 0]
-            penalties += [(1 - looks).square().mean()]
+                state, weights = decoder.advance(gates, own, state)
+                sums = sums + weights[0, 0]
+            penalties += [(1 - sums).square().mean()]
     expected = torch.stack(penalties).mean()
     assert len(penalties) == 5
     torch.testing.assert_close(loss - plain, 2 * expected)
-    assert math.isclose(told["unevenness"], expected.item(), rel_tol=1e-5)
+    assert math.isclose(extra["unevenness"], expected.item(), rel_tol=1e-5)
     loss.backward()
     assert decoder.conditioning.key.weight.grad.abs().sum() > 0
 
 
-def test_the_penalty_is_refused_where_nothing_looks(make_decoder: MakeDecoder) -> None:
+def test_the_penalty_is_refused_without_attention(make_decoder: MakeDecoder) -> None:
     batch = CaptionBatch(("x", "y"), features(2), captions(2, 2))
-    with pytest.raises(ValueError, match="needs a decoder that looks at positions"):
-        CrossEntropy(0.0, doubly_stochastic=1.0)(make_decoder(conditioning="merge_add"), batch, 0.0)
+    with pytest.raises(ValueError, match="needs a decoder that attends"):
+        CrossEntropy(0.0, doubly_stochastic=1.0)(make_decoder(conditioning="merge"), batch, 0.0)

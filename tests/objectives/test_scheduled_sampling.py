@@ -7,8 +7,7 @@ import torch
 
 from captionlab.objectives import CrossEntropy, ScheduledSampling
 from captionlab.types import END_ID, CaptionBatch
-from tests.conftest import MakeDecoder, features
-from tests.contract.test_decoders import captions
+from tests.support.decoders import MakeDecoder, captions, features
 
 
 def batch(num_captions: int = 2) -> CaptionBatch:
@@ -19,20 +18,20 @@ def batch(num_captions: int = 2) -> CaptionBatch:
 def test_true_words_alone_are_cross_entropy(make_decoder: MakeDecoder, conditioning: str) -> None:
     decoder = make_decoder("lstm", conditioning)
     expected, _ = CrossEntropy(0.0)(decoder, batch(), 0.5)
-    (gradient,) = torch.autograd.grad(expected, [decoder.vocabulary.weight])
-    exact, told = ScheduledSampling("linear", 1.0, 1.0)(decoder, batch(), 0.5)
-    assert exact == expected
-    assert told == {"true_words": 1.0}
+    (gradient,) = torch.autograd.grad(expected, [decoder.vocabulary_layer.weight])
+    exact, extra = ScheduledSampling("linear", 1.0, 1.0)(decoder, batch(), 0.5)
+    torch.testing.assert_close(exact, expected)
+    assert extra == {"true_words": 1.0}
     stepped, _ = ScheduledSampling("linear", 1 - 1e-9, 1 - 1e-9)(decoder, batch(), 0.5)
     torch.testing.assert_close(stepped, expected, atol=1e-5, rtol=1e-5)
-    found = torch.autograd.grad(stepped, [decoder.vocabulary.weight])[0]
-    torch.testing.assert_close(found, gradient, atol=1e-5, rtol=1e-4)
+    stepped_gradient = torch.autograd.grad(stepped, [decoder.vocabulary_layer.weight])[0]
+    torch.testing.assert_close(stepped_gradient, gradient, atol=1e-5, rtol=1e-4)
 
 
 def test_without_true_words_the_model_runs_free(make_decoder: MakeDecoder) -> None:
     decoder = make_decoder().eval()
     with torch.no_grad():
-        decoder.vocabulary.weight *= 1e4  # whatever is drawn is the likeliest
+        decoder.vocabulary_layer.weight *= 1e4  # whatever is drawn is the likeliest
     tokens = captions(3, 1)
     loss, _ = ScheduledSampling("linear", 0.0, 0.0)(decoder, batch(1), 0.0)
     total, count = 0.0, 0
@@ -67,9 +66,8 @@ def test_the_share_falls_from_first_to_last(decay: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("cosine", 1.0, 0.5), "decay must be linear"),
-        (("linear", 0.5, 0.7), "the last at most the first"),
-        (("exponential", 1.0, 0.0), "positive where the decay is exponential"),
+        (("linear", 0.5, 0.7), "last_share must be at most first_share=0.5, found 0.7"),
+        (("exponential", 1.0, 0.0), "last_share must be above 0 where the decay is exponential"),
     ],
 )
 def test_shares_that_cannot_be_are_refused(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from captionlab.decoders.step_linear import step_linear
-from captionlab.errors import ConfigError
+from captionlab.decoders.fast.step_linear import step_linear
 
+Cell = Literal["lstm", "gru", "rnn"]
 _MODULES = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 _NUM_STATES = {"lstm": 2, "gru": 1, "rnn": 1}
 
@@ -23,14 +23,8 @@ class StateShape(NamedTuple):
     hidden_dim: int
 
     @classmethod
-    def of(cls, cell: str, num_layers: int, hidden_dim: int) -> StateShape:
-        """The shape for a kind of cell.
-
-        Raises:
-            ConfigError: if the cell is unknown.
-        """
-        if cell not in _NUM_STATES:
-            raise ConfigError(f"decoder.cell {cell!r} is unknown; known: {', '.join(_NUM_STATES)}.")
+    def of(cls, cell: Cell, num_layers: int, hidden_dim: int) -> StateShape:
+        """The shape for a kind of cell."""
         return cls(_NUM_STATES[cell], num_layers, hidden_dim)
 
 
@@ -47,14 +41,11 @@ class RecurrentLayers(nn.Module):
         hidden_dim: size of each layer's state, H.
         num_layers: L; the hidden vector of one is the input of the next.
         dropout: probability, between layers.
-
-    Raises:
-        ConfigError: if the cell is unknown.
     """
 
     def __init__(
         self,
-        cell: str,
+        cell: Cell,
         input_dim: int,
         context_dim: int,
         hidden_dim: int,
@@ -84,14 +75,14 @@ class RecurrentLayers(nn.Module):
                     nn.init.ones_(bias.data[hidden_dim : 2 * hidden_dim])
 
     def zero_state(self, like: Tensor) -> tuple[Tensor, ...]:
-        """All zero, for R rows: `like` is any tensor (R, ...) of the right device and dtype."""
+        """Zeros for R rows; `like` is any tensor (R, ...) of the right device and dtype."""
         num_states, num_layers, hidden_dim = self.state_shape
         return (like.new_zeros(num_layers, like.shape[0], hidden_dim),) * num_states
 
     def sequence(
         self, inputs: Tensor, state: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Run (R, T, I) through the fused kernel; gives (R, T, H) and the last state."""
+        """Run (R, T, I) through torch's fused kernel; gives (R, T, H) and the last state."""
         outputs, last = self.layers(inputs, state if len(state) > 1 else state[0])
         return outputs, last if len(state) > 1 else (last,)
 
@@ -117,20 +108,20 @@ class RecurrentLayers(nn.Module):
         """
         if self.context is not None and context is not None:
             gates = gates + step_linear(context, self.context.weight)
-        made: list[tuple[Tensor, ...]] = []
+        after: list[tuple[Tensor, ...]] = []  # of each layer, each (R, H)
         for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.layers.all_weights):
             if layer:
-                below = functional.dropout(made[-1][0], self.dropout, self.training)
+                below = functional.dropout(after[-1][0], self.dropout, self.training)
                 gates = step_linear(below, weight_ih, bias_ih)
             before = tuple(part[layer] for part in state)
-            made.append(self._advance(gates, step_linear(before[0], weight_hh, bias_hh), before))
-        return tuple(torch.stack(part) for part in zip(*made, strict=True))
+            after.append(self._advance(gates, step_linear(before[0], weight_hh, bias_hh), before))
+        return tuple(torch.stack(part) for part in zip(*after, strict=True))  # each (L, R, H)
 
 
 def _lstm_step(
     from_input: Tensor, from_hidden: Tensor, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """As torch.nn.LSTM: gates in the order input, forget, candidate, output."""
+    """Gates in torch's order: input, forget, candidate, output. c' = f c + i g, h' = o tanh c'."""
     i, f, g, o = (from_input + from_hidden).chunk(4, dim=-1)
     cell = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
     return torch.sigmoid(o) * torch.tanh(cell), cell
@@ -139,7 +130,7 @@ def _lstm_step(
 def _gru_step(
     from_input: Tensor, from_hidden: Tensor, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """As torch.nn.GRU: gates in the order reset, update, new."""
+    """Gates in torch's order: reset, update, new. h' = (1 - z) n + z h."""
     input_r, input_z, input_n = from_input.chunk(3, dim=-1)
     hidden_r, hidden_z, hidden_n = from_hidden.chunk(3, dim=-1)
     update = torch.sigmoid(input_z + hidden_z)
@@ -150,7 +141,7 @@ def _gru_step(
 def _rnn_step(
     from_input: Tensor, from_hidden: Tensor, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """As torch.nn.RNN."""
+    """One tanh and no gate: h' = tanh(W x + U h)."""
     return (torch.tanh(from_input + from_hidden),)
 
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Generic, TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from captionlab.decoders.cells import StateShape
+from captionlab.decoders.protocol import PreparedImage
+from captionlab.options import Derived
 from captionlab.types import FeatureShape, ImageFeatures
 
+Prepared = TypeVar("Prepared", bound=PreparedImage)
 
-class Conditioning(nn.Module):
+
+@dataclass(frozen=True)
+class ImageVector(PreparedImage):
+    """A vector per image, (B, D), for conditionings that need no more."""
+
+    vector: Tensor
+
+
+class Conditioning(nn.Module, Generic[Prepared]):
     """Five hooks, each of which may be the identity, and what they share per image.
 
-    Whatever does not depend on the words is made once per image, by `prepare`.
+    Whatever does not depend on the words is computed once per image, by `prepare`.
 
     Args:
         feature_shape: what the encoder makes of an image.
@@ -21,34 +35,41 @@ class Conditioning(nn.Module):
         state_shape: of the decoder's recurrent layers.
 
     Attributes:
+        needs_grid: whether it reads the feature map; if not, whole-image vectors are enough.
+        attends: whether it has the hook `attend`. Teacher forcing then runs step by step.
         input_dim: size of what `step_input` gives the cell.
-        context_dim: size of what `attend` gives the cell; 0 if it gives nothing, and then teacher
-            forcing need not go step by step.
+        context_dim: size of what `attend` gives the cell; 0 where it does not attend.
         output_dim: size of what `output` gives the vocabulary layer.
     """
 
+    needs_grid: ClassVar[bool] = True
+    attends: ClassVar[bool] = False
+
     def __init__(
-        self, feature_shape: FeatureShape, embedding_dim: int, state_shape: StateShape
+        self,
+        feature_shape: FeatureShape,
+        embedding_dim: Annotated[int, Derived],
+        state_shape: StateShape,
     ) -> None:
         super().__init__()
         self.input_dim = embedding_dim
         self.context_dim = 0
         self.output_dim = state_shape.hidden_dim
 
-    def prepare(self, features: ImageFeatures) -> tuple[Tensor, ...]:
-        """What the other hooks need of each image, each (B, ...)."""
+    def prepare(self, features: ImageFeatures) -> Prepared:
+        """What the other hooks need of each image."""
         raise NotImplementedError
 
-    def initial_state(self, image: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    def initial_state(self, image: Prepared) -> tuple[Tensor, ...] | None:
         """The state before the first input, each (L, B, H); None for zeros."""
         return None
 
-    def prefix(self, image: tuple[Tensor, ...]) -> Tensor | None:
+    def prefix(self, image: Prepared) -> Tensor | None:
         """Vectors to read before the start token, as if words, (B, n, E); None for none."""
         return None
 
-    def step_input(self, words: Tensor, is_start: Tensor, image: tuple[Tensor, ...]) -> Tensor:
-        """What the cell reads with words.
+    def step_input(self, words: Tensor, is_start: Tensor, image: Prepared) -> Tensor:
+        """What the cell reads for words.
 
         Args:
             words: vectors (B, K, E), K words of each image in any order.
@@ -60,20 +81,19 @@ class Conditioning(nn.Module):
         """
         return words
 
-    def attend(self, hidden: Tensor, image: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """What the cell reads besides, given where it stands; only asked if `context_dim` is not 0.
+    def attend(self, hidden: Tensor, image: Prepared) -> tuple[Tensor, Tensor]:
+        """What the cell reads of the image given its state; called only where `attends` is true.
 
         Args:
             hidden: the top layer's (B, K, H) before this step, K captions of each image.
-            image: from `prepare`; of more images perhaps, of which these are the first.
+            image: from `prepare`; perhaps of more images, of which these are the first.
 
         Returns:
-            The context (B, K, context_dim), and how much each position is looked at, (B, K, P),
-            summing to 1.
+            The context (B, K, context_dim), and the attention weights (B, K, P), summing to 1.
         """
         raise NotImplementedError
 
-    def output(self, hidden: Tensor, image: tuple[Tensor, ...]) -> Tensor:
+    def output(self, hidden: Tensor, image: Prepared) -> Tensor:
         """What the vocabulary layer reads: from (B, K, H) to (B, K, output_dim)."""
         return hidden
 
@@ -84,7 +104,7 @@ def standardise(channels: int) -> nn.Module:
 
 
 def batch_norm(channels: int, momentum: float) -> nn.Module:
-    """Standardise (..., C) with that share of each batch's statistics, then scale and move."""
+    """Standardise (..., C), with that share of each batch's statistics, then scale and shift."""
     return _OverChannels(nn.BatchNorm1d(channels, momentum=momentum))
 
 
@@ -110,17 +130,10 @@ def grid_map(feature_shape: FeatureShape, dim: int | None, dropout: float) -> nn
 
 
 def as_state(flat: Tensor, state_shape: StateShape) -> tuple[Tensor, ...]:
-    """An initial state, each (L, B, H) and in (-1, 1), of what a linear map made, (B, S*L*H)."""
+    """An initial state, each (L, B, H) and in (-1, 1), from a linear map's output (B, S*L*H)."""
     num_states, num_layers, hidden_dim = state_shape
     parts = torch.tanh(flat).view(-1, num_states, num_layers, hidden_dim).permute(1, 2, 0, 3)
     return tuple(part.contiguous() for part in parts)
-
-
-def first_images(image: tuple[Tensor, ...], num_images: int) -> tuple[Tensor, ...]:
-    """Of what `prepare` made; the same tensors where that is all, which spares autograd a copy."""
-    if image[0].shape[0] == num_images:
-        return image
-    return tuple(part[:num_images] for part in image)
 
 
 class _OverChannels(nn.Module):
@@ -132,7 +145,7 @@ class _OverChannels(nn.Module):
         flat, norm = torch.flatten(values, 0, -2), self.norm
         if len(flat) > 1:
             flat = norm(flat)
-        else:  # one vector has no variance: the statistics so far (at first 0 and 1) are used
+        else:  # one vector has no variance: the running statistics (at first 0 and 1) are used
             flat = functional.batch_norm(
                 flat, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
             )

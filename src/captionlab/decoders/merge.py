@@ -1,19 +1,20 @@
-"""The whole-image vector beside the recurrent layers, which see words alone."""
+"""The whole-image vector beside the recurrent layers, which read words alone."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
 from captionlab.decoders.cells import StateShape
-from captionlab.decoders.conditioning import Conditioning, pooled_map
+from captionlab.decoders.conditioning import Conditioning, ImageVector, pooled_map
+from captionlab.options import Derived, Probability
 from captionlab.types import FeatureShape, ImageFeatures
 
 
-class MergeConditioning(Conditioning):
-    """The image meets what the recurrent layers put out: merge in Tanti et al. 2018, sec. 3.
+class MergeConditioning(Conditioning[ImageVector]):
+    """The image is merged with the output of the recurrent layers: Tanti et al. 2018, sec. 3.
 
     Args:
         feature_shape: what the encoder makes of an image.
@@ -21,18 +22,20 @@ class MergeConditioning(Conditioning):
         state_shape: of the decoder's recurrent layers.
         combine: `add` the image vector, mapped to H by a linear layer and ReLU, to the output of
             the recurrent layers, or `concatenate` the two.
-        dense: whether a layer of H with ReLU reads them before the vocabulary layer does.
+        dense: whether a layer of H with ReLU comes between them and the vocabulary layer.
         dropout: probability, on the standardised image vector.
     """
+
+    needs_grid = False
 
     def __init__(
         self,
         feature_shape: FeatureShape,
-        embedding_dim: int,
+        embedding_dim: Annotated[int, Derived],
         state_shape: StateShape,
         combine: Literal["add", "concatenate"],
         dense: bool,
-        dropout: float,
+        dropout: Probability,
     ) -> None:
         super().__init__(feature_shape, embedding_dim, state_shape)
         hidden_dim = state_shape.hidden_dim
@@ -44,14 +47,14 @@ class MergeConditioning(Conditioning):
             self.dense = nn.Sequential(nn.Linear(merged_dim, hidden_dim), nn.ReLU())
         self.output_dim = hidden_dim if dense else merged_dim
 
-    def prepare(self, features: ImageFeatures) -> tuple[Tensor, ...]:
-        return (self.project(features.pooled),)
+    def prepare(self, features: ImageFeatures) -> ImageVector:
+        return ImageVector(self.project(features.pooled))  # (B, H)
 
-    def output(self, hidden: Tensor, image: tuple[Tensor, ...]) -> Tensor:
-        beside = image[0].unsqueeze(1)
+    def output(self, hidden: Tensor, image: ImageVector) -> Tensor:
+        beside = image.vector.unsqueeze(1)  # (B, 1, H)
         if self.combine == "add":
-            merged = hidden + beside
+            merged = hidden + beside  # (B, K, H)
         else:
-            merged = torch.cat([hidden, beside.expand_as(hidden)], dim=-1)
-        made: Tensor = self.dense(merged)
-        return made
+            merged = torch.cat([hidden, beside.expand_as(hidden)], dim=-1)  # (B, K, 2H)
+        output: Tensor = self.dense(merged)
+        return output

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 
@@ -12,31 +13,64 @@ from captionlab.types import ImageFeatures
 
 
 @dataclass(frozen=True)
-class DecoderState:
-    """Where R unfinished captions of B images stand, R a multiple of B.
+class PreparedImage:
+    """What a decoder computes once for each of B images.
 
-    Rows come grouped by image: row r belongs to image r // (R // B).
+    A subclass is a frozen dataclass; each of its fields is a tensor (B, ...) or a tuple of such.
+    """
+
+    def __len__(self) -> int:
+        return self.some_tensor.shape[0]
+
+    @property
+    def some_tensor(self) -> Tensor:
+        """One of the tensors, for the number of images, the dtype and the device."""
+        value: Tensor | tuple[Tensor, ...] = getattr(self, fields(self)[0].name)
+        return value[0] if isinstance(value, tuple) else value
+
+    def select(self, images: Tensor) -> Self:
+        """The images at `images`, int64 (B',), in that order."""
+        return self._map(lambda tensor: tensor[images])
+
+    def first(self, num_images: int) -> Self:
+        """The first images; itself where these are all, which spares autograd a copy."""
+        if len(self) == num_images:
+            return self
+        return self._map(lambda tensor: tensor[:num_images])
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        values: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        return type(self)(
+            *(tuple(map(function, v)) if isinstance(v, tuple) else function(v) for v in values)
+        )
+
+
+@dataclass(frozen=True)
+class DecoderState:
+    """R unfinished captions of B images, R a multiple of B.
+
+    Rows are grouped by image: row r belongs to image r // (R // B).
 
     Attributes:
-        image: what the decoder made of each image once, each (B, ...).
+        image: what the decoder computed once per image.
         memory: what the layers keep of the words so far, each (L, R, ...): states (L, R, H), or
             keys and values (L, R, T, H).
     """
 
-    image: tuple[Tensor, ...]
+    image: PreparedImage
     memory: tuple[Tensor, ...]
 
 
 class TeacherForced(NamedTuple):
-    """What a decoder says about M true next tokens, each given the true ones before it.
+    """A decoder's predictions of M true next tokens, each given the true tokens before it.
 
     Attributes:
         logits: floating point (M, V), unnormalised.
         targets: int64 (M,); padding is not among them.
-        captions: int64 (M,), whose tokens these are: caption n of image b is b * N + n. Those of
-            one caption stand in its order.
-        attention: floating point (M, P), where the decoder looked for each token, each row
-            summing to 1; None for decoders that do not look at positions.
+        captions: int64 (M,), the caption of each token: caption n of image b is b * N + n. The
+            tokens of one caption are in their order; captions may be interleaved.
+        attention: floating point (M, P), the attention weights at each token, each row summing
+            to 1; None for decoders that do not attend.
     """
 
     logits: Tensor
@@ -46,7 +80,18 @@ class TeacherForced(NamedTuple):
 
 
 class Decoder(nn.Module, ABC):
-    """Writes captions about `ImageFeatures`; search knows nothing else of it."""
+    """Writes captions about `ImageFeatures`; search uses nothing else of it.
+
+    Attributes:
+        takes_conditioning: whether the constructor takes a `conditioning`. If not, the decoder has
+            its own way to the image, and the class says the other two.
+        needs_grid: whether it reads the feature map; if not, whole-image vectors are enough.
+        attends: whether teacher forcing gives attention weights over positions.
+    """
+
+    takes_conditioning: ClassVar[bool] = False
+    needs_grid: bool = True
+    attends: bool = False
 
     @abstractmethod
     def forward(self, features: ImageFeatures, tokens: Tensor) -> TeacherForced:
@@ -84,5 +129,5 @@ class Decoder(nn.Module, ABC):
             rows: int64 (R',), rows of `state`, grouped by image, as many for each image.
             images: int64 (B',), the images that stay, in the order of `rows`; None for all.
         """
-        kept = state.image if images is None else tuple(part[images] for part in state.image)
-        return DecoderState(kept, tuple(part[:, rows] for part in state.memory))
+        image = state.image if images is None else state.image.select(images)
+        return DecoderState(image, tuple(part[:, rows] for part in state.memory))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 from torch import Tensor, nn
 
+from captionlab.text import Vocabulary, read_word_vectors
 from captionlab.types import PAD_ID
+
+log = logging.getLogger(__name__)
 
 
 class VocabularyLayer(nn.Linear):
     """Logits (..., V) from vectors (..., input_dim).
 
     Args:
-        input_dim: size of what it reads.
+        input_dim: size of its input vectors.
         embedding: of the words.
         tied: whether a word's logit is the product with its own vector; where the sizes differ, a
             linear map comes before. Press & Wolf 2017; Inan et al. 2017.
@@ -30,7 +36,27 @@ class VocabularyLayer(nn.Linear):
         return super().forward(self.project(inputs))
 
 
-def init_embedding(embedding: nn.Embedding, frozen: bool) -> None:
-    """Small random vectors, zeros for padding; `frozen` ones are never trained."""
+def init_embedding(
+    embedding: nn.Embedding, frozen: bool, word_vectors: str | None, vocabulary: Vocabulary | None
+) -> None:
+    """Small random vectors, zeros for padding, and for known words those of a file.
+
+    Args:
+        embedding: modified.
+        frozen: whether the vectors stay as they are.
+        word_vectors: path of the file; None for random vectors alone.
+        vocabulary: whose words the file is searched for.
+
+    Raises:
+        ValueError: if a file comes without a vocabulary.
+    """
     nn.init.uniform_(embedding.weight.data[PAD_ID + 1 :], -0.1, 0.1)
     embedding.weight.requires_grad_(not frozen)
+    if word_vectors is None:
+        return
+    if vocabulary is None:
+        raise ValueError("word_vectors needs the vocabulary whose words the vectors are for.")
+    words = vocabulary.to_list()
+    ids, vectors = read_word_vectors(Path(word_vectors), words, embedding.embedding_dim)
+    embedding.weight.data[ids] = vectors
+    log.info("word vectors: %s has %d of %d words", word_vectors, len(ids), len(words))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.nn import functional
@@ -12,18 +14,37 @@ from captionlab.types import CaptionBatch
 
 
 class Objective(ABC):
-    """A batch and a decoder in, a loss to minimise out."""
+    """A batch and a decoder in, a loss to minimise out.
+
+    Attributes:
+        compilable: whether it calls the decoder by teacher forcing alone, which can be compiled as
+            one graph.
+        needs_references: whether the constructor takes `vocabulary` and `references`, the tokenised
+            training captions by image.
+    """
+
+    compilable: ClassVar[bool] = False
+    needs_references: ClassVar[bool] = False
+
+    @classmethod
+    def needs_attention(cls, options: Mapping[str, Any]) -> bool:
+        """Whether it works only with a decoder that attends.
+
+        Args:
+            options: of the constructor, by name.
+        """
+        return False
 
     @abstractmethod
     def __call__(
         self, decoder: Decoder, batch: CaptionBatch, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
-        """The loss, a scalar with gradient, and what else is worth logging, by name.
+        """The loss, a scalar with gradient, and other values to log, by name.
 
         Args:
             decoder: in training mode, and left so.
             batch: one row per image, with all its captions.
-            progress: the share of the training's steps that are done, in [0, 1).
+            progress: share of the training's steps already taken, in [0, 1).
         """
 
     def validate(self, decoder: Decoder, batch: CaptionBatch) -> Tensor:
@@ -31,8 +52,8 @@ class Objective(ABC):
         return cross_entropy(decoder(batch.features, batch.tokens))
 
 
-def cross_entropy(told: TeacherForced, label_smoothing: float = 0.0) -> Tensor:
+def cross_entropy(predictions: TeacherForced, label_smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy per true token, in nats."""
     return functional.cross_entropy(
-        told.logits.float(), told.targets, label_smoothing=label_smoothing
+        predictions.logits.float(), predictions.targets, label_smoothing=label_smoothing
     )

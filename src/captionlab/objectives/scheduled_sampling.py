@@ -1,11 +1,13 @@
-"""Maximum likelihood under the model's own words."""
+"""Maximum likelihood after words some of which are the model's own."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from captionlab.decoders import Decoder
@@ -14,25 +16,25 @@ from captionlab.search.protocol import forbid_special
 from captionlab.search.sampling import draw_words
 from captionlab.types import END_ID, PAD_ID, CaptionBatch
 
+Share = Annotated[float, Ge(0), Le(1)]
 _STEEPNESS = 12.0  # of the sigmoid: flat at both ends
 
 
 class ScheduledSampling(Objective):
-    """Cross-entropy of the true words, where some of those that are read are the model's own.
+    """Cross-entropy of the true words, where some of the input words are the model's own.
 
-    Each word that is read is the true one by a share that falls over the training, else one drawn
-    from what the model predicted there; the end is not drawn, since the true caption goes on. No
-    gradient flows through the drawing.
+    Each input word is the true one with a probability that falls over the training, the share of
+    true words. Otherwise it is drawn from the model's prediction at that place, the end token
+    excepted, since the true caption continues. No gradient flows through the drawing.
 
     Args:
-        decay: `linear`, `exponential` or `inverse_sigmoid`: how the share goes from the first to
-            the last.
+        decay: how the share falls from the first to the last.
         first_share: of true words, in [0, 1]; at 1 this is teacher forcing.
-        last_share: of true words at the end of the training, in [0, `first_share`]; at 0 the model
-            runs free.
+        last_share: of true words at the end of the training, in [0, `first_share`]; at 0 all words
+            are the model's own.
 
     Raises:
-        ValueError: if the decay is unknown or a share out of its range.
+        ValueError: if the last share is above the first, or 0 with an exponential decay.
 
     Source:
         Bengio et al. 2015, sec. 2.4, each curve over the share of the training's steps done.
@@ -41,31 +43,36 @@ class ScheduledSampling(Objective):
     def __init__(
         self,
         decay: Literal["linear", "exponential", "inverse_sigmoid"],
-        first_share: float,
-        last_share: float,
+        first_share: Share,
+        last_share: Share,
     ) -> None:
-        if decay not in ("linear", "exponential", "inverse_sigmoid"):
-            raise ValueError(
-                f"decay must be linear, exponential or inverse_sigmoid, found {decay}."
-            )
-        if not 0 <= last_share <= first_share <= 1 or (decay == "exponential" and not last_share):
-            raise ValueError(
-                "shares must be in [0, 1], the last at most the first, and positive where the "
-                f"decay is exponential, found {first_share} and {last_share}."
-            )
+        options = {"decay": decay, "first_share": first_share, "last_share": last_share}
+        problem = self.conflict(options)
+        if problem is not None:
+            raise ValueError(problem)
         self.decay = decay
         self.first_share = first_share
         self.last_share = last_share
+
+    @classmethod
+    def conflict(cls, options: Mapping[str, Any]) -> str | None:
+        """What is wrong with options that are each in range; None if nothing is."""
+        first, last = options["first_share"], options["last_share"]
+        if last > first:
+            return f"last_share must be at most first_share={first}, found {last}."
+        if options["decay"] == "exponential" and not last:
+            return f"last_share must be above 0 where the decay is exponential, found {last}."
+        return None
 
     def share(self, progress: float) -> float:
         """The share of true words at a point of the training, in [0, 1]."""
         if self.decay == "exponential":
             return self.first_share * math.pow(self.last_share / self.first_share, progress)
-        done = progress
+        way = progress  # from the first share to the last
         if self.decay == "inverse_sigmoid":
             edge = 1 / (1 + math.exp(_STEEPNESS / 2))
-            done = (1 / (1 + math.exp(_STEEPNESS * (0.5 - progress))) - edge) / (1 - 2 * edge)
-        return self.first_share + (self.last_share - self.first_share) * done
+            way = (1 / (1 + math.exp(_STEEPNESS * (0.5 - progress))) - edge) / (1 - 2 * edge)
+        return self.first_share + (self.last_share - self.first_share) * way
 
     def __call__(
         self, decoder: Decoder, batch: CaptionBatch, progress: float
@@ -79,7 +86,7 @@ class ScheduledSampling(Objective):
 
 
 def _sampled(decoder: Decoder, batch: CaptionBatch, share: float) -> Tensor:
-    """Cross-entropy of the true words after words of which a `share` are true."""
+    """Cross-entropy of the true words after input words of which a `share` are true."""
     num_images, num_captions, num_tokens = batch.tokens.shape
     true = batch.tokens.flatten(0, 1)  # (R, T)
     rows = torch.arange(num_images, device=true.device).repeat_interleave(num_captions)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from captionlab.decoders import Decoder
-from captionlab.metrics.ngram import NGramScorer, bleu
+from captionlab.metrics.counting import NGramReferences
+from captionlab.metrics.definitions.bleu import bleu, bleu_statistics
+from captionlab.metrics.definitions.cider import cider_d
 from captionlab.objectives.protocol import Objective
+from captionlab.options import Count, NonNegative, Positive
 from captionlab.search import GreedySearch, SampleSearch, caption_tokens
 from captionlab.text import Vocabulary, mirror_words
 from captionlab.types import PAD_ID, START_ID, UNKNOWN_ID, CaptionBatch, Hypothesis, ImageFeatures
@@ -30,7 +33,7 @@ class CaptionReward:
     """
 
     def __init__(self, references: Mapping[str, Sequence[str]], bleu_weight: float) -> None:
-        self._scorer = NGramScorer(
+        self._references = NGramReferences(
             {image: [f"{text} {_END}" for text in texts] for image, texts in references.items()}
         )
         self.bleu_weight = bleu_weight
@@ -40,12 +43,13 @@ class CaptionReward:
     ) -> list[float]:
         """Of tokenised captions, each of the image at its place."""
         ended = [f"{c} {_END}" if end else c for c, end in zip(captions, finished, strict=True)]
-        cider_d, statistics = self._scorer.rate(images, ended)
+        counts = self._references.count(ended, images)
+        values = cider_d(counts)
         if not self.bleu_weight:
-            return cider_d
+            return values
         return [
             value + self.bleu_weight * bleu(row)[-1]
-            for value, row in zip(cider_d, statistics, strict=True)
+            for value, row in zip(values, bleu_statistics(counts), strict=True)
         ]
 
 
@@ -53,8 +57,8 @@ class SelfCritical(Objective):
     """REINFORCE: sampled captions become likelier as far as they beat a baseline.
 
     The loss is the mean over sampled tokens, end counted, of -(reward - baseline) log p. Captions
-    are drawn as they will be written, without dropout, and learned from with it: without, the
-    training images are soon known by heart.
+    are drawn without dropout, as a search will write them; their log p is computed with dropout,
+    without which the model soon overfits the training images.
 
     Args:
         vocabulary: turns ids into words.
@@ -63,37 +67,34 @@ class SelfCritical(Objective):
         baseline: `greedy` is the reward of the image's greedy caption (Rennie et al.), `samples`
             the mean reward of the image's other samples (Luo).
         num_samples: captions drawn per image.
-        temperature: of the distribution that is drawn from and learned, > 0; below 1 it is nearer
-            to the captions that a search will write.
+        temperature: of the distribution that is drawn from and learned; below 1 it is nearer to
+            the captions that a search will write.
         bleu_weight: of BLEU-4 beside CIDEr-D.
 
     Raises:
-        ValueError: if the baseline is unknown or has too few samples, or a number is too small.
+        ValueError: if the baseline of samples has fewer than two.
 
     Source:
         Rennie et al. 2017, eq. 7-9; Luo 2020, "A better variant of self-critical sequence
         training", eq. 3.
     """
 
+    needs_references = True
+
     def __init__(
         self,
         *,
         vocabulary: Vocabulary,
         references: Mapping[str, Sequence[str]],
-        max_length: int,
+        max_length: Count,
         baseline: Literal["greedy", "samples"],
-        num_samples: int,
-        temperature: float,
-        bleu_weight: float,
+        num_samples: Count,
+        temperature: Positive,
+        bleu_weight: NonNegative,
     ) -> None:
-        if baseline not in ("greedy", "samples"):
-            raise ValueError(f"baseline must be greedy or samples, found {baseline}.")
-        if num_samples < (2 if baseline == "samples" else 1) or temperature <= 0 or bleu_weight < 0:
-            raise ValueError(
-                "num_samples must be at least 1, 2 for the baseline of samples, temperature "
-                "positive and bleu_weight at least 0, "
-                f"found {num_samples}, {temperature} and {bleu_weight}."
-            )
+        problem = self.conflict({"baseline": baseline, "num_samples": num_samples})
+        if problem is not None:
+            raise ValueError(problem)
         self.vocabulary = vocabulary
         self.baseline = baseline
         self.num_samples = num_samples
@@ -102,25 +103,33 @@ class SelfCritical(Objective):
         self.max_length = max_length
         self._greedy = GreedySearch(max_length)
 
+    @classmethod
+    def conflict(cls, options: Mapping[str, Any]) -> str | None:
+        """What is wrong with options that are each in range; None if nothing is."""
+        number = options["num_samples"]
+        if options["baseline"] == "samples" and number < 2:
+            return f"num_samples must be at least 2 for the baseline of samples, found {number}."
+        return None
+
     def __call__(
         self, decoder: Decoder, batch: CaptionBatch, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
         decoder.eval()
         drawn = self._draw(decoder, batch.features)
-        written = [caption for captions in drawn for caption in captions]
+        rewarded = [caption for captions in drawn for caption in captions]
         images = [image for image in batch.image_ids for _ in range(self.num_samples)]
         if self.baseline == "greedy":
-            written += self._greedy(decoder, batch.features)
+            rewarded += self._greedy(decoder, batch.features)
             images += batch.image_ids
         decoder.train()
-        # Autocast keeps its casts of the weights, and those made above have no gradient.
+        # Autocast caches its casts of the weights, and those cached above have no gradient.
         torch.clear_autocast_cache()
         log_probs, captions = self._log_probabilities(decoder, batch.features, drawn)
-        texts = [self.vocabulary.decode(caption.tokens) for caption in written]
+        texts = [self.vocabulary.decode(caption.tokens) for caption in rewarded]
         for i, image in enumerate(images):
-            if image in batch.mirrored:  # people saw it the other way round
+            if image in batch.mirrored:  # the references describe the image itself
                 texts[i] = " ".join(mirror_words(texts[i].split(" ")))
-        finished = [caption.finished for caption in written]
+        finished = [caption.finished for caption in rewarded]
         rewards = torch.tensor(self.reward(images, texts, finished), device=log_probs.device)
         num_drawn = len(batch) * self.num_samples
         sampled = rewards[:num_drawn].view(len(batch), self.num_samples)
@@ -143,13 +152,13 @@ class SelfCritical(Objective):
     def _log_probabilities(
         self, decoder: Decoder, features: ImageFeatures, drawn: Sequence[Sequence[Hypothesis]]
     ) -> tuple[Tensor, Tensor]:
-        """Of every token drawn, end counted, (M,) with gradient; and whose it is, int64 (M,)."""
+        """Of every token drawn, end counted, (M,) with gradient; and its caption, int64 (M,)."""
         device = features.pooled.device
-        told = decoder(features, caption_tokens(drawn, device))
-        log_probs = (told.logits.float() / self.temperature).log_softmax(-1)
+        logits, targets, captions, _ = decoder(features, caption_tokens(drawn, device))
+        log_probs = (logits.float() / self.temperature).log_softmax(-1)
         # What is never drawn leaves its probability to the others. One gather, since its gradient
         # is as large as the logits.
         never = torch.tensor([PAD_ID, START_ID, UNKNOWN_ID], device=device)
         never = never.expand(len(log_probs), -1)
-        found = log_probs.gather(1, torch.cat([told.targets.unsqueeze(-1), never], 1))
-        return found[:, 0] - torch.log1p(-found[:, 1:].exp().sum(-1)), told.captions
+        gathered = log_probs.gather(1, torch.cat([targets.unsqueeze(-1), never], 1))
+        return gathered[:, 0] - torch.log1p(-gathered[:, 1:].exp().sum(-1)), captions

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional
 
 from captionlab.decoders import Decoder
+from captionlab.options import Count, NonNegative
 from captionlab.search.protocol import Search
 from captionlab.search.rules import CaptionRules
+from captionlab.text import Vocabulary
 from captionlab.types import END_ID, PAD_ID, START_ID, Hypothesis, ImageFeatures
 
 
@@ -29,10 +32,12 @@ class BeamSearch(Search):
             per token.
         min_length: fewest words of a finished caption.
         block_ngrams: no n-gram of so many words comes twice in a caption; None for no limit.
-        forbidden_endings: word ids that no finished caption ends with.
+        forbidden_endings: words that no finished caption ends with.
+        vocabulary: turns these words into ids.
 
     Raises:
-        ValueError: if a size is out of its range or the penalty negative.
+        ValueError: if the penalty is negative, `min_length` is above `max_length`, or there are
+            forbidden endings and no vocabulary.
 
     Source:
         Wu et al. 2016 (GNMT), sec. 7, with the plain power of the length; Paulus et al. 2018,
@@ -44,29 +49,43 @@ class BeamSearch(Search):
 
     def __init__(
         self,
-        max_length: int,
-        beam_size: int,
-        length_penalty: float,
-        min_length: int = 0,
-        block_ngrams: int | None = None,
-        forbidden_endings: Sequence[int] = (),
+        max_length: Count,
+        beam_size: Count,
+        length_penalty: NonNegative,
+        min_length: Annotated[int, Ge(0)] = 0,
+        block_ngrams: Count | None = None,
+        forbidden_endings: tuple[str, ...] = (),
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         super().__init__(max_length)
-        if beam_size < 1 or length_penalty < 0:
-            raise ValueError(
-                "beam_size must be at least 1 and length_penalty at least 0, "
-                f"found {beam_size} and {length_penalty}."
-            )
-        if min_length > max_length:
-            raise ValueError(
-                f"min_length must be at most max_length, found {min_length} and {max_length}."
-            )
+        if length_penalty < 0:
+            raise ValueError(f"length_penalty must be at least 0, found {length_penalty}.")
+        problem = BeamSearch.conflict({"min_length": min_length, "max_length": max_length})
+        if problem is not None:
+            raise ValueError(problem)
+        ids: Sequence[int] = ()
+        if forbidden_endings:
+            if vocabulary is None:
+                raise ValueError("forbidden_endings needs the vocabulary that has these words.")
+            ids = vocabulary.encode(forbidden_endings)[1:-1]
         self.beam_size = beam_size
         self.length_penalty = length_penalty
-        self.rules = CaptionRules(min_length, block_ngrams, forbidden_endings)
+        self.rules = CaptionRules(min_length, block_ngrams, ids)
+
+    @classmethod
+    def conflict(cls, options: Mapping[str, Any]) -> str | None:
+        """What is wrong with options that are each in range; None if nothing is."""
+        shortest, longest = options.get("min_length", 0), options["max_length"]
+        if shortest > longest:
+            return f"min_length must be at most max_length={longest}, found {shortest}."
+        return None
+
+    @property
+    def max_captions(self) -> int:
+        return self.beam_size
 
     def __call__(self, decoder: Decoder, features: ImageFeatures) -> list[Hypothesis]:
-        return [found[0] for found in self._find(decoder, features, 1)]
+        return [captions[0] for captions in self._find(decoder, features, 1)]
 
     def n_best(self, decoder: Decoder, features: ImageFeatures) -> list[list[Hypothesis]]:
         """The best finished captions of each of B images, best first, no two alike.
@@ -74,7 +93,8 @@ class BeamSearch(Search):
         Up to `beam_size` of them; where none was finished, the likeliest beginning alone.
         """
         size = self.beam_size
-        return [found[:size] for found in self._find(decoder, features, size // self.num_groups)]
+        by_image = self._find(decoder, features, size // self.num_groups)
+        return [captions[:size] for captions in by_image]
 
     @torch.inference_mode()
     def _find(
@@ -88,7 +108,7 @@ class BeamSearch(Search):
         state = decoder.select(decoder.start(features), alive.repeat_interleave(G * K))
         token = torch.full((num_images * G * K,), START_ID, device=device)
         total = torch.full((num_images, G, K), -torch.inf, device=device)  # log p of beginnings
-        total[..., 0] = 0.0  # all beams begin alike: one speaks for them
+        total[..., 0] = 0.0  # all beams of a group begin alike: only one of them counts
         written = token.new_zeros(num_images, G, K, 0)
         best = _Best((num_images, G, num_kept), self.max_length, self.length_penalty, device)
         longest = (self.max_length + 1) ** self.length_penalty
@@ -115,44 +135,52 @@ class BeamSearch(Search):
             token, total, alive = word.flatten(), following.total[keep], alive[keep]
         return best.hypotheses()
 
-    def _follow(self, reached: Tensor) -> _Following:
+    def _follow(self, longer: Tensor) -> _Following:
         """Choose what follows, group by group, from log p of every next beginning (A, G, K, V)."""
-        _, G, K, vocabulary_size = reached.shape
+        _, G, K, vocabulary_size = longer.shape
         width = min(2 * K, K * vocabulary_size)
         used: Tensor | None = None  # how often earlier groups chose a word, (A, V)
-        found = []
+        groups = []
         for g in range(G):
-            mine = reached[:, g]
-            ranked = mine if used is None else mine - self.diversity_strength * used.unsqueeze(1)
+            own = longer[:, g]
+            ranked = own if used is None else own - self.diversity_strength * used.unsqueeze(1)
             rank, index = ranked.flatten(1).topk(width)  # (A, 2K), K of them may end
-            log_prob = mine.flatten(1).gather(1, index)
+            log_prob = own.flatten(1).gather(1, index)
             word, parent = index % vocabulary_size, index // vocabulary_size
             ends = word == END_ID
             ended = log_prob[:, :K].masked_fill(~ends[:, :K], -torch.inf)
             order = rank.masked_fill(ends, -torch.inf).topk(K).indices
             total = log_prob.masked_fill(ends, -torch.inf).gather(1, order)
             chosen = word.gather(1, order)
-            found.append(_Following(ended, parent[:, :K], chosen, parent.gather(1, order), total))
+            groups.append(_Following(ended, parent[:, :K], chosen, parent.gather(1, order), total))
             if g + 1 < G:
-                used = torch.zeros_like(mine[:, 0]) if used is None else used
+                used = torch.zeros_like(own[:, 0]) if used is None else used
                 used = used.scatter_add(1, chosen, (total > -torch.inf).to(used.dtype))
-        return _Following(*(torch.stack(parts, 1) for parts in zip(*found, strict=True)))
+        return _Following(*(torch.stack(parts, 1) for parts in zip(*groups, strict=True)))
 
 
 class DiverseBeamSearch(BeamSearch):
-    """Beam search in groups, each of which keeps away from the words of those before it.
+    """Beam search in groups, each of which avoids the words of those before it.
 
     At each step a group ranks the beginnings by log p less `diversity_strength` times how often
     the groups before it chose the same word at that step (Hamming diversity); the end token is
     free. Captions are ranked by their own log p, as in `BeamSearch`, which one group is.
 
     Args:
+        max_length: longest caption, in words.
+        beam_size: K, of all groups together.
+        length_penalty: 0 ranks by probability alone and favours short captions, 1 by the mean
+            per token.
         num_groups: G, of `beam_size` / G beams each.
         diversity_strength: nats per use of a word.
-        others: as of `BeamSearch`.
+        min_length: fewest words of a finished caption.
+        block_ngrams: no n-gram of so many words comes twice in a caption; None for no limit.
+        forbidden_endings: words that no finished caption ends with.
+        vocabulary: turns these words into ids.
 
     Raises:
-        ValueError: if the beams cannot be shared out evenly, or the strength is negative.
+        ValueError: as `BeamSearch`; and if the beams cannot be shared out evenly, or the strength
+            is negative.
 
     Source:
         Vijayakumar et al. 2018, sec. 3 and algorithm 1.
@@ -160,25 +188,33 @@ class DiverseBeamSearch(BeamSearch):
 
     def __init__(
         self,
-        max_length: int,
-        beam_size: int,
-        length_penalty: float,
-        num_groups: int,
-        diversity_strength: float,
-        min_length: int = 0,
-        block_ngrams: int | None = None,
-        forbidden_endings: Sequence[int] = (),
+        max_length: Count,
+        beam_size: Count,
+        length_penalty: NonNegative,
+        num_groups: Count,
+        diversity_strength: NonNegative,
+        min_length: Annotated[int, Ge(0)] = 0,
+        block_ngrams: Count | None = None,
+        forbidden_endings: tuple[str, ...] = (),
+        vocabulary: Vocabulary | None = None,
     ) -> None:
-        super().__init__(
-            max_length, beam_size, length_penalty, min_length, block_ngrams, forbidden_endings
-        )
-        if num_groups < 1 or beam_size % num_groups or diversity_strength < 0:
-            raise ValueError(
-                "num_groups must divide beam_size and diversity_strength be at least 0, "
-                f"found {num_groups} of {beam_size} beams and {diversity_strength}."
-            )
+        rules = (min_length, block_ngrams, forbidden_endings, vocabulary)
+        super().__init__(max_length, beam_size, length_penalty, *rules)
+        if beam_size % num_groups:
+            raise ValueError(_undivided(beam_size, num_groups))
+        if diversity_strength < 0:
+            raise ValueError(f"diversity_strength must be at least 0, found {diversity_strength}.")
         self.num_groups = num_groups
         self.diversity_strength = diversity_strength
+
+    @classmethod
+    def conflict(cls, options: Mapping[str, Any]) -> str | None:
+        beams, groups = options["beam_size"], options["num_groups"]
+        return super().conflict(options) or (_undivided(beams, groups) if beams % groups else None)
+
+
+def _undivided(beam_size: int, num_groups: int) -> str:
+    return f"num_groups must divide beam_size={beam_size}, found {num_groups}."
 
 
 class _Following(NamedTuple):
@@ -237,7 +273,7 @@ class _Best:
 
     def hypotheses(self) -> list[list[Hypothesis]]:
         """Of each image, over its groups, best first; at least one."""
-        found = []
+        by_image = []
         for words, log_probs, scores, finished in zip(
             self.words.flatten(1, 2).tolist(),
             self.log_prob.flatten(1).tolist(),
@@ -246,14 +282,14 @@ class _Best:
             strict=True,
         ):
             captions = [tuple(word for word in caption if word != PAD_ID) for caption in words]
-            made = zip(captions, log_probs, scores, [finished] * len(scores), strict=True)
-            ordered = sorted((Hypothesis(*one) for one in made), key=lambda h: -h.score)
+            rows = zip(captions, log_probs, scores, [finished] * len(scores), strict=True)
+            ordered = sorted((Hypothesis(*row) for row in rows), key=lambda h: -h.score)
             distinct: dict[tuple[int, ...], Hypothesis] = {}  # groups may agree
-            for each in ordered:
-                if each.score > -torch.inf:
-                    distinct.setdefault(each.tokens, each)
-            found.append(list(distinct.values())[: None if finished else 1])
-        return found
+            for hypothesis in ordered:
+                if hypothesis.score > -torch.inf:
+                    distinct.setdefault(hypothesis.tokens, hypothesis)
+            by_image.append(list(distinct.values())[: None if finished else 1])
+        return by_image
 
 
 def _take(words: Tensor, beam: Tensor) -> Tensor:

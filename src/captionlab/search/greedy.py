@@ -10,7 +10,11 @@ from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
 
 
 class GreedySearch(Search):
-    """Writes the likeliest word at every step until the end token or `max_length` words."""
+    """Writes the likeliest word at every step until the end token or `max_length` words.
+
+    Args:
+        max_length: longest caption, in words.
+    """
 
     @torch.inference_mode()
     def __call__(self, decoder: Decoder, features: ImageFeatures) -> list[Hypothesis]:
@@ -33,10 +37,10 @@ class GreedySearch(Search):
             if done.all():
                 break
         columns = torch.stack(written, dim=1).tolist()
-        found = []
+        captions = []
         for words, log_prob, is_done in zip(
             columns, total.tolist(), finished.tolist(), strict=True
         ):
             caption = words[: words.index(END_ID)] if END_ID in words else words
-            found.append(Hypothesis(tuple(caption), log_prob, log_prob, is_done))
-        return found
+            captions.append(Hypothesis(tuple(caption), log_prob, log_prob, is_done))
+        return captions

@@ -1,4 +1,4 @@
-"""What a model makes of captions that are there: how likely, and where it looked."""
+"""What a model makes of given captions: their likelihood and its attention."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def caption_tokens(captions: Sequence[Sequence[Hypothesis]], device: torch.devic
 
     Args:
         captions: of B images, N each; an unfinished one gets no end token.
-        device: of what is made.
+        device: of the tokens.
     """
     rows = [
         torch.tensor([START_ID, *caption.tokens, *([END_ID] if caption.finished else [])])
-        for each in captions
-        for caption in each
+        for of_image in captions
+        for caption in of_image
     ]
     padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD_ID)
     return padded.view(len(captions), len(captions[0]), -1).to(device)
@@ -34,7 +34,7 @@ def caption_tokens(captions: Sequence[Sequence[Hypothesis]], device: torch.devic
 def attention_maps(
     decoder: Decoder, features: ImageFeatures, captions: Sequence[Hypothesis]
 ) -> list[Tensor]:
-    """Where a decoder looked for each word of captions that it wrote, the end last if it is there.
+    """Attention weights at each word of captions, and at the end token where there is one.
 
     Args:
         decoder: in evaluation mode.
@@ -45,12 +45,13 @@ def attention_maps(
         Per caption, floating point (T, P), each row summing to 1; P goes row by row.
 
     Raises:
-        ValueError: if the decoder does not look at positions.
+        ValueError: if the decoder does not attend.
     """
-    told = decoder(features, caption_tokens([[each] for each in captions], features.pooled.device))
-    if told.attention is None:
-        raise ValueError("this decoder does not look at positions: it has no attention to show.")
-    return [told.attention[told.captions == i] for i in range(len(captions))]
+    tokens = caption_tokens([[caption] for caption in captions], features.pooled.device)
+    predictions = decoder(features, tokens)
+    if predictions.attention is None:
+        raise ValueError("this decoder does not attend to positions: it has no attention maps.")
+    return [predictions.attention[predictions.captions == i] for i in range(len(captions))]
 
 
 @torch.inference_mode()
@@ -73,8 +74,8 @@ def caption_log_probabilities(
     for part in tokens.split(max(1, _MOST_TOKENS // (num_images * num_tokens)), dim=1):
         total = torch.zeros(part.shape[:2], device=tokens.device)
         if (part[:, :, 1:] != PAD_ID).any():
-            told = decoder(features, part)
-            lost = functional.cross_entropy(told.logits.float(), told.targets, reduction="none")
-            total.view(-1).index_add_(0, told.captions, -lost)
+            logits, targets, numbers, _ = decoder(features, part)
+            losses = functional.cross_entropy(logits.float(), targets, reduction="none")
+            total.view(-1).index_add_(0, numbers, -losses)
         totals.append(total)
     return torch.cat(totals, dim=1), (tokens[:, :, 1:] != PAD_ID).sum(-1)

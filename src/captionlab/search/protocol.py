@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captionlab.decoders import Decoder
+from captionlab.options import Count
 from captionlab.types import PAD_ID, START_ID, UNKNOWN_ID, Hypothesis, ImageFeatures
 
 
@@ -16,15 +17,15 @@ class Search(ABC):
 
     Args:
         max_length: longest caption, in words.
-
-    Raises:
-        ValueError: if `max_length` is not positive.
     """
 
-    def __init__(self, max_length: int) -> None:
-        if max_length < 1:
-            raise ValueError(f"max_length must be at least 1, found {max_length}.")
+    def __init__(self, max_length: Count) -> None:
         self.max_length = max_length
+
+    @property
+    def max_captions(self) -> int:
+        """The most captions of one image that `n_best` gives."""
+        return 1
 
     @abstractmethod
     @torch.inference_mode()
@@ -33,6 +34,10 @@ class Search(ABC):
 
         The decoder's own training mode is used: call `eval` first.
         """
+
+    def n_best(self, decoder: Decoder, features: ImageFeatures) -> list[list[Hypothesis]]:
+        """Up to `max_captions` captions of each of B images, best first, no two alike."""
+        return [[caption] for caption in self(decoder, features)]
 
 
 def forbid_special(log_probs: Tensor) -> Tensor:

@@ -18,19 +18,11 @@ class CaptionRules:
         min_length: fewest words of a finished caption.
         block_ngrams: no n-gram of so many words comes twice; None for no limit.
         forbidden_endings: word ids that no finished caption ends with.
-
-    Raises:
-        ValueError: if a number is out of its range.
     """
 
     def __init__(
         self, min_length: int, block_ngrams: int | None, forbidden_endings: Sequence[int]
     ) -> None:
-        if min_length < 0 or (block_ngrams is not None and block_ngrams < 1):
-            raise ValueError(
-                "min_length must be at least 0 and block_ngrams at least 1 or null, "
-                f"found {min_length} and {block_ngrams}."
-            )
         self.min_length = min_length
         self.block_ngrams = block_ngrams
         self.forbidden_endings = tuple(forbidden_endings)

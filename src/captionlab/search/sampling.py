@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor
 
 from captionlab.decoders import Decoder
+from captionlab.options import Count, Positive
 from captionlab.search.protocol import Search, forbid_special
 from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
 
@@ -17,26 +21,30 @@ class SampleSearch(Search):
 
     Args:
         max_length: longest caption, in words.
-        temperature: logits are divided by it; towards 0 this is greedy search.
+        temperature: divides the logits; towards 0 this is greedy search.
         top_k: draw from the k likeliest words; None for no limit.
         top_p: draw from the fewest words that together have this probability; 1 for no limit.
         seed: of the drawing.
 
     Raises:
-        ValueError: if a value is out of its range.
+        ValueError: if `temperature` or `top_p` is not positive.
 
     Source:
         Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p, nucleus sampling).
     """
 
     def __init__(
-        self, max_length: int, temperature: float, top_k: int | None, top_p: float, seed: int
+        self,
+        max_length: Count,
+        temperature: Positive,
+        top_k: Count | None,
+        top_p: Annotated[float, Gt(0), Le(1)],
+        seed: int,
     ) -> None:
         super().__init__(max_length)
-        if temperature <= 0 or not 0 < top_p <= 1 or (top_k is not None and top_k < 1):
+        if temperature <= 0 or top_p <= 0:
             raise ValueError(
-                "temperature must be positive, top_p in (0, 1] and top_k at least 1 or null, "
-                f"found {temperature}, {top_p} and {top_k}."
+                f"temperature and top_p must be above 0, found {temperature} and {top_p}."
             )
         self.temperature = temperature
         self.top_k = top_k
@@ -69,12 +77,12 @@ class SampleSearch(Search):
             done = done | (token == END_ID)
             if done.all():
                 break
-        found = []
+        captions = []
         for words, log_prob in zip(torch.stack(written, 1).tolist(), total.tolist(), strict=True):
             finished = END_ID in words
             caption = words[: words.index(END_ID)] if finished else words
-            found.append(Hypothesis(tuple(caption), log_prob, log_prob, finished))
-        return [found[i : i + num_samples] for i in range(0, len(found), num_samples)]
+            captions.append(Hypothesis(tuple(caption), log_prob, log_prob, finished))
+        return [captions[i : i + num_samples] for i in range(0, len(captions), num_samples)]
 
     def _cut(self, logits: Tensor) -> Tensor:
         """Bar the words that may not be drawn, logits (R, V)."""
@@ -84,7 +92,7 @@ class SampleSearch(Search):
         if self.top_p < 1:
             ordered, index = logits.sort(descending=True)
             share = ordered.softmax(-1)
-            late = share.cumsum(-1) - share >= self.top_p  # what comes before suffices
+            late = share.cumsum(-1) - share >= self.top_p  # the likelier words suffice
             logits = logits.masked_fill(late.scatter(1, index, late), -torch.inf)
         return logits
 

@@ -1,4 +1,4 @@
-"""Additive attention, the same at every step of a caption but for the query."""
+"""Additive attention whose keys and values are the same at every step of a caption."""
 
 from __future__ import annotations
 
@@ -11,19 +11,32 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from captionlab.decoders.step_linear import on_tape
+from captionlab.decoders.fast.step_linear import on_tape
 
 _BLOCK_SIZE = 2**18  # numbers in a block of comparisons: small enough for a core's second cache
+
+
+def plain_additive_attention(
+    keys: Tensor, values: Tensor, query: Tensor, energy_weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The reference: as `additive_attention`, but of the keys themselves.
+
+    Source:
+        Xu et al. 2015, eq. 4-6, with the comparison of Bahdanau et al. 2015.
+    """
+    compared = torch.tanh(keys.unsqueeze(1) + query.unsqueeze(2))  # (B, K, P, A)
+    weights = (compared @ energy_weight).softmax(-1)  # (B, K, P)
+    return weights @ values, weights
 
 
 def exponential(compared: Tensor) -> Tensor:
     """What `additive_attention` compares: exp(2 x), in float32 at least, x kept in [-40, 40].
 
-    With it tanh(k + q) is 1 - 2 / (1 + exp(2 k) exp(2 q)): a map's exponentials are made once, and
-    the softmax does not see the 1.
+    With it tanh(k + q) is 1 - 2 / (1 + exp(2 k) exp(2 q)): a map's exponentials are computed once,
+    and the 1 cancels in the softmax.
     """
-    made: Tensor = _Exponential.apply(compared)
-    return made
+    exponentials: Tensor = _Exponential.apply(compared)
+    return exponentials
 
 
 def additive_attention(
@@ -32,7 +45,7 @@ def additive_attention(
     """The mean of the values, weighted by the softmax of w . tanh(key + query).
 
     Whatever autocast says, comparisons are made in the dtype of the keys. Within
-    `one_gradient_per_weight` the gradients of keys, values and w are made once for all steps.
+    `one_gradient_per_weight` the gradients of keys, values and w are computed once for all steps.
 
     Args:
         keys: `exponential` of the keys, (B', P, A).
@@ -44,23 +57,20 @@ def additive_attention(
     Returns:
         The context (B, K, D), of the dtype of the values, and the weights (B, K, P), which sum to
         one over positions.
-
-    Source:
-        Xu et al. 2015, eq. 4-6, with the comparison of Bahdanau et al. 2015.
     """
     with torch.autocast(keys.device.type, enabled=False):
         query, energy_weight = exponential(query), energy_weight.to(keys.dtype)
         if keys.device.type != "cpu" or torch.compiler.is_compiling():
             # Large tensors suit a GPU, and a compiler makes blocks of its own.
-            return _plain(keys[: len(query)], values[: len(query)], query, energy_weight)
+            return _at_once(keys[: len(query)], values[: len(query)], query, energy_weight)
         fixed = (keys, values, energy_weight)
         if not torch.is_grad_enabled():
             return _forward(*fixed, query)
         anchor, gathered = on_tape(keys, lambda: _anchored(*fixed))
-        made: tuple[Tensor, Tensor] = _Use.apply(
-            *(each.detach() for each in fixed), query, anchor, gathered
+        attended: tuple[Tensor, Tensor] = _Use.apply(
+            *(tensor.detach() for tensor in fixed), query, anchor, gathered
         )
-        return made
+        return attended
 
 
 class _Exponential(torch.autograd.Function):
@@ -69,19 +79,19 @@ class _Exponential(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, compared: Tensor) -> Tensor:
         dtype = torch.promote_types(compared.dtype, torch.float32)
-        made = compared.to(dtype).mul(2).clamp_(-80, 80).exp_()
-        ctx.save_for_backward(made)
+        exponentials = compared.to(dtype).mul(2).clamp_(-80, 80).exp_()
+        ctx.save_for_backward(exponentials)
         ctx.dtype = compared.dtype
-        return made
+        return exponentials
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (made,) = ctx.saved_tensors
-        return (grad * made).mul_(2).to(ctx.dtype)  # type: ignore[no-any-return]
+        (exponentials,) = ctx.saved_tensors
+        return (grad * exponentials).mul_(2).to(ctx.dtype)  # type: ignore[no-any-return]
 
 
-def _plain(
+def _at_once(
     keys: Tensor, values: Tensor, query: Tensor, energy_weight: Tensor
 ) -> tuple[Tensor, Tensor]:
     compared = (1 + keys.unsqueeze(1) * query.unsqueeze(2)).reciprocal()  # (B, K, P, A)
@@ -92,7 +102,7 @@ def _plain(
 def _forward(
     keys: Tensor, values: Tensor, energy_weight: Tensor, query: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """As `_plain`, a block of comparisons at a time."""
+    """As `_at_once`, a block of comparisons at a time."""
     energy = keys.new_empty(*query.shape[:2], keys.shape[1])
     factor = -2 * energy_weight
     for images, k, compared in _blocks(keys, query):
@@ -102,14 +112,14 @@ def _forward(
 
 
 def _blocks(keys: Tensor, query: Tensor) -> Iterator[tuple[slice, int, Tensor]]:
-    """1 / (1 + keys query), (b, P, A), of b images' k-th query; the next overwrites it."""
+    """1 / (1 + keys query), (b, P, A), of b images' k-th query; overwritten by the next."""
     num_images, num_queries, _ = query.shape
     size = min(num_images, max(1, _BLOCK_SIZE // keys[0].numel()))
-    room = keys.new_empty(size, *keys.shape[1:])
+    buffer = keys.new_empty(size, *keys.shape[1:])
     one = keys.new_ones(())
     for first in range(0, num_images, size):
         images = slice(first, min(first + size, num_images))
-        block = room[: images.stop - first]
+        block = buffer[: images.stop - first]
         for k in range(num_queries):
             torch.addcmul(one, keys[images], query[images, k].unsqueeze(1), out=block)
             yield images, k, torch.reciprocal(block, out=block)
@@ -117,7 +127,7 @@ def _blocks(keys: Tensor, query: Tensor) -> Iterator[tuple[slice, int, Tensor]]:
 
 @dataclass
 class _Gathered:
-    """What the backward of all uses leaves for that of `_Gradient`."""
+    """What the backward passes of all uses leave for that of `_Gradient`."""
 
     # Over steps, of the energies' gradients times the comparisons' slopes, (B', P, A), and times
     # the comparisons, (A,).
@@ -131,7 +141,7 @@ def _anchored(keys: Tensor, values: Tensor, energy_weight: Tensor) -> tuple[Tens
 
 
 class _Gradient(torch.autograd.Function):
-    """Gives an anchor; its backward runs after that of every use, and makes the gradients."""
+    """Gives an anchor; its backward runs after that of every use, and computes the gradients."""
 
     @staticmethod
     def forward(
@@ -165,12 +175,12 @@ class _Gradient(torch.autograd.Function):
 
 
 def _for_images(part: Tensor, num_images: int) -> Tensor:
-    """Zeros for the images that a step does not reach."""
+    """Zeros for the images that are not in a step."""
     return functional.pad(part, (0, 0, 0, 0, 0, num_images - len(part)))
 
 
 class _Use(torch.autograd.Function):
-    """One step; its backward makes the query's gradient and adds to what is gathered."""
+    """One step; its backward computes the query's gradient and adds to what is gathered."""
 
     @staticmethod
     def forward(
@@ -198,13 +208,13 @@ class _Use(torch.autograd.Function):
         gathered.steps.append((weights, context_grad))
         weights_grad = weights_grad + torch.bmm(context_grad, values[: len(query)].mT)
         energy_grad = weights * (weights_grad - (weights * weights_grad).sum(-1, keepdim=True))
-        query_grad, seen = torch.empty_like(query), torch.empty_like(query)
+        query_grad, compared_sum = torch.empty_like(query), torch.empty_like(query)
         for images, k, compared in _blocks(keys, query):
             row = energy_grad[images, k : k + 1]  # (b, 1, P)
-            torch.bmm(row, compared, out=seen[images, k : k + 1])
+            torch.bmm(row, compared, out=compared_sum[images, k : k + 1])
             slope = torch.addcmul(compared, compared, compared, value=-1, out=compared)
             torch.bmm(row, slope, out=query_grad[images, k : k + 1])
             keys_sum[images].addcmul_(row.mT, slope)
-        energy_weight_sum += seen.sum((0, 1))
+        energy_weight_sum += compared_sum.sum((0, 1))
         query_grad.mul_(2 * energy_weight).div_(query)
         return None, None, None, query_grad, keys.new_zeros(()), None

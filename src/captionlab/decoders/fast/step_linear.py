@@ -1,4 +1,7 @@
-"""Linear maps inside a loop over time, whose weights get their gradient in one product."""
+"""Linear maps inside a loop over time, whose weights get their gradient in one product.
+
+The plain reference is `torch.nn.functional.linear`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _tape: ContextVar[_Tape | None] = ContextVar("tape", default=None)
 def one_gradient_per_weight() -> Iterator[None]:
     """Within, `step_linear` sums a weight's gradient over all its uses by one matrix product.
 
-    Autograd would make one small product and one addition to the full gradient per step.
+    Autograd would compute one small product and one addition to the full gradient per step.
     """
     if torch.compiler.is_compiling():  # sees the whole loop itself
         yield
@@ -35,7 +38,7 @@ def one_gradient_per_weight() -> Iterator[None]:
 
 
 def on_tape(key: Tensor, make: Callable[[], tuple[Tensor, _Gathered]]) -> tuple[Tensor, _Gathered]:
-    """An anchor and what its backward reads, made at the first use of `key` within a loop."""
+    """An anchor and what its backward reads, created at the first use of `key` within a loop."""
     tape = _tape.get()
     if tape is None:
         return make()
@@ -54,14 +57,14 @@ def step_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
         return _Gradient.apply(weight, bias, steps), steps
 
     anchor, steps = on_tape(weight, anchored)
-    made: Tensor = _Use.apply(
+    outputs: Tensor = _Use.apply(
         inputs, weight.detach(), None if bias is None else bias.detach(), anchor, steps
     )
-    return made
+    return outputs
 
 
 class _Gradient(torch.autograd.Function):
-    """Gives an anchor; its backward runs after that of every use, and makes the gradient."""
+    """Gives an anchor; its backward runs after that of every use, and computes the gradient."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bias: Tensor | None, steps: _Steps) -> Tensor:

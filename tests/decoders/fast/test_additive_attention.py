@@ -1,4 +1,4 @@
-"""Attention made in blocks is attention."""
+"""Attention computed in blocks is attention."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from captionlab.decoders import additive_attention as module
-from captionlab.decoders.additive_attention import additive_attention, exponential
-from captionlab.decoders.step_linear import one_gradient_per_weight
+from captionlab.decoders.fast import additive_attention as module
+from captionlab.decoders.fast.additive_attention import (
+    additive_attention,
+    exponential,
+    plain_additive_attention,
+)
+from captionlab.decoders.fast.step_linear import one_gradient_per_weight
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def ours(keys: Tensor, values: Tensor, query: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
+def fast(keys: Tensor, values: Tensor, query: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
     return additive_attention(exponential(keys), values, query, energy)
-
-
-def plain(keys: Tensor, values: Tensor, query: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
-    """As the papers have it."""
-    compared = torch.tanh(keys.unsqueeze(1) + query.unsqueeze(2))
-    weights = (compared @ energy).softmax(-1)
-    return weights @ values, weights
 
 
 def inputs(num_images: int = 5, dtype: torch.dtype = torch.float) -> list[Tensor]:
@@ -48,24 +45,26 @@ def test_blocks_of_any_size_are_the_plain_formula(
 ) -> None:
     monkeypatch.setattr(module, "_BLOCK_SIZE", block_size)
     given = inputs()
-    torch.testing.assert_close(ours(*given), plain(*given), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(fast(*given), plain_additive_attention(*given), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(
-        gradients(ours, given), gradients(plain, given), atol=1e-5, rtol=1e-5
+        gradients(fast, given), gradients(plain_additive_attention, given), atol=1e-5, rtol=1e-5
     )
     with torch.no_grad():
-        torch.testing.assert_close(ours(*given), plain(*given), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            fast(*given), plain_additive_attention(*given), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_the_formula_for_gpus_and_compilers_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     given = inputs()
-    expected = gradients(ours, given)
+    expected = gradients(fast, given)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    torch.testing.assert_close(gradients(ours, given), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gradients(fast, given), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_gradients_are_those_of_small_differences() -> None:
     given = inputs(2, torch.double)
-    assert torch.autograd.gradcheck(ours, given)
+    assert torch.autograd.gradcheck(fast, given)
 
 
 def test_gradients_over_steps_of_ever_fewer_images_and_captions() -> None:
@@ -73,25 +72,25 @@ def test_gradients_over_steps_of_ever_fewer_images_and_captions() -> None:
 
     def steps(attention: Attention) -> tuple[Tensor, ...]:
         """Each step's query comes from the context before."""
-        looked = torch.zeros((), dtype=torch.double)
+        last = torch.zeros((), dtype=torch.double)
         total = torch.zeros((), dtype=torch.double)
         for images, captions in ((3, 3), (3, 2), (1, 1)):
-            asked = query[:images, :captions] + looked
-            context, weights = attention(keys, values, asked, energy)
-            looked = context.mean().tanh()
+            query_t = query[:images, :captions] + last
+            context, weights = attention(keys, values, query_t, energy)
+            last = context.mean().tanh()
             total = total + context.square().sum() + weights[..., 0].sum()
         return torch.autograd.grad(total, given)
 
-    expected = steps(lambda k, v, q, w: plain(k[: len(q)], v[: len(q)], q, w))
-    made = exponential(keys)
+    expected = steps(lambda k, v, q, w: plain_additive_attention(k[: len(q)], v[: len(q)], q, w))
+    exponentials = exponential(keys)
     with one_gradient_per_weight():
-        together = steps(lambda k, v, q, w: additive_attention(made, v, q, w))
+        together = steps(lambda k, v, q, w: additive_attention(exponentials, v, q, w))
     torch.testing.assert_close(together, expected)
 
 
 def test_a_second_backward_pass_gives_the_gradients_again() -> None:
     given = inputs()
-    context, _ = ours(*given)
+    context, _ = fast(*given)
     first = torch.autograd.grad(context.sum(), given, retain_graph=True)
     torch.testing.assert_close(torch.autograd.grad(context.sum(), given), first)
 
@@ -99,7 +98,7 @@ def test_a_second_backward_pass_gives_the_gradients_again() -> None:
 def test_values_that_need_no_gradient_get_none() -> None:
     keys, values, query, energy = inputs()
     values = values.detach()
-    context, _ = ours(keys, values, query, energy)
+    context, _ = fast(keys, values, query, energy)
     context.sum().backward()
     assert keys.grad is not None
     assert values.grad is None
@@ -108,21 +107,21 @@ def test_values_that_need_no_gradient_get_none() -> None:
 def test_weights_are_float32_under_autocast() -> None:
     keys, values, query, energy = inputs()
     with torch.autocast("cpu", torch.bfloat16):
-        half = [each.to(torch.bfloat16) for each in (keys, values, query)]
-        context, weights = ours(*half, energy)
+        half = [tensor.to(torch.bfloat16) for tensor in (keys, values, query)]
+        context, weights = fast(*half, energy)
     assert context.dtype == torch.bfloat16
     assert weights.dtype == torch.float
     torch.testing.assert_close(weights.sum(-1), torch.ones(5, 3))
-    expected, _ = plain(keys, values, query, energy)
+    expected, _ = plain_additive_attention(keys, values, query, energy)
     torch.testing.assert_close(context.float(), expected, atol=0.1, rtol=0.1)
     context.float().square().sum().backward()
-    assert all(each.grad is not None for each in (keys, values, query, energy))
+    assert all(tensor.grad is not None for tensor in (keys, values, query, energy))
 
 
 def test_very_large_numbers_make_no_nan() -> None:
-    keys, values, query, energy = (each.detach() for each in inputs())
+    keys, values, query, energy = (tensor.detach() for tensor in inputs())
     given = [(1e4 * keys).requires_grad_(), values, (-1e4 * query).requires_grad_(), energy]
-    context, weights = ours(*given)
+    context, weights = fast(*given)
     context.sum().backward()
-    for each in (context, weights, given[0].grad, given[2].grad):
-        assert bool(torch.isfinite(each).all())
+    for tensor in (context, weights, given[0].grad, given[2].grad):
+        assert bool(torch.isfinite(tensor).all())
