@@ -1,4 +1,4 @@
-"""What each encoder costs beside ResNet-50: time, parameters and disk.
+"""What each encoder of conf/encoder costs beside ResNet-50: time, parameters and disk.
 
     python benchmarks/encoders.py
 
@@ -10,50 +10,29 @@ cost the same. Disk is grid and pooled features of one image in float16.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import torch
 
-from captionlab.encoders import TorchvisionEncoder, XceptionEncoder
-from captionlab.encoders.classifier import ClassifierEncoder
+from captionlab.encoders import Encoder, list_encoders, read_encoder
 
 BATCH = 8
-ARCHITECTURES = (
-    "resnet50",
-    "resnet18",
-    "resnet34",
-    "resnet101",
-    "resnet152",
-    "vgg16",
-    "vgg19",
-    "inception_v3",
-    "densenet121",
-    "efficientnet_v2_s",
-    "convnext_tiny",
-    "vit_b_16",
-    "swin_t",
-    "xception",
-)
+CONF = Path(__file__).parents[1] / "conf" / "encoder"
+FIRST = "resnet50"
 
 
-def made(architecture: str) -> ClassifierEncoder:
-    """With random weights."""
-    if architecture == "xception":
-        return XceptionEncoder("none")
-    return TorchvisionEncoder(architecture, "none")
-
-
-def seconds_per_image(encoder: ClassifierEncoder) -> float:
-    """Of the fastest batch, after the one that fits the random weights."""
+def seconds_per_image(encoder: Encoder) -> float:
+    """CPU time in the fastest of three batches, with prepared weights."""
     size = encoder.preprocessing.image_size
     images = torch.randn(BATCH, 3, size, size)
     encoder.prepare([images], torch.device("cpu"))
-    taken = []
+    seconds = []
     with torch.inference_mode():
         for _ in range(3):
             began = time.process_time()
             encoder(images)
-            taken.append(time.process_time() - began)
-    return min(taken) / BATCH
+            seconds.append(time.process_time() - began)
+    return min(seconds) / BATCH
 
 
 def main() -> None:
@@ -62,15 +41,15 @@ def main() -> None:
         "encoder            size  CPU-ms/image  ratio  parameters  grid x pooled         kB/image"
     )
     first = 0.0
-    for architecture in ARCHITECTURES:
-        encoder = made(architecture)
+    for name in sorted(list_encoders(CONF), key=lambda name: name != FIRST):
+        encoder = read_encoder(CONF, name, weights="none")
         seconds = seconds_per_image(encoder)
         first = first or seconds
         shape = encoder.feature_shape
         sizes = f"{shape.grid_size[0]}x{shape.grid_size[1]}x{shape.grid_dim} + {shape.pooled_dim}"
         kilobytes = 2 * (shape.num_positions * shape.grid_dim + shape.pooled_dim) / 1000
         print(
-            f"{architecture:18} {encoder.preprocessing.image_size:4d} {seconds * 1000:13.1f} "
+            f"{name:18} {encoder.preprocessing.image_size:4d} {seconds * 1000:13.1f} "
             f"{seconds / first:6.2f} {encoder.num_parameters:11,d}  {sizes:20} {kilobytes:9.1f}",
             flush=True,
         )

@@ -42,10 +42,16 @@ def test_a_sound_data_set_is_counted_and_has_no_problem(shapes: CaptionCorpus) -
 
 
 def test_the_vocabulary_is_of_training_words_and_measured_on_test_words() -> None:
-    found = look(corpus(["red red red blue blue green"], ["red blue green gold"])).vocabulary
-    sizes = {v.min_count: v.size for v in found}
+    vocabulary = look(corpus(["red red red blue blue green"], ["red blue green gold"])).vocabulary
+    sizes = {v.min_count: v.size for v in vocabulary}
     assert sizes == {1: 4 + 3, 2: 4 + 2, 3: 4 + 1, 5: 4, 10: 4}
-    assert {v.min_count: v.test_coverage for v in found} == {1: 0.75, 2: 0.5, 3: 0.25, 5: 0, 10: 0}
+    assert {v.min_count: v.test_coverage for v in vocabulary} == {
+        1: 0.75,
+        2: 0.5,
+        3: 0.25,
+        5: 0,
+        10: 0,
+    }
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_what_may_be_better_later_is_tried_again(
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         (["404"], "answers 404 Not Found; the file is not there any more"),
         (["403"], "answers 403"),
@@ -157,10 +157,10 @@ def test_what_may_be_better_later_is_tried_again(
     ],
 )
 def test_what_stays_wrong_is_one_line(
-    server: Server, tmp_path: Path, script: list[str], told: str
+    server: Server, tmp_path: Path, script: list[str], message: str
 ) -> None:
     server.script = script
-    with pytest.raises(DataError, match=told) as error:
+    with pytest.raises(DataError, match=message) as error:
         fetch(server, tmp_path)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "file.bin").exists()
@@ -251,11 +251,11 @@ def test_archives_are_unpacked_into_what_is_there(server: Server, tmp_path: Path
     (tmp_path / "photos" / "0.jpg").write_bytes(b"zero")
     file = SourceFile(url, len(server.body), hashlib.sha256(server.body).hexdigest())
     assert download([file], tmp_path) == ["file.zip: unpacked to notes, photos"]
-    found = {p.name: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    files = {p.name: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     assert {"0.jpg": b"zero", "1.jpg": b"one", "2.jpg": b"two", "notes": b"three"}.items() <= (
-        found.items()
+        files.items()
     )
-    assert "file.zip" not in found
+    assert "file.zip" not in files
     assert download([file], tmp_path) == ["file.zip: already there"]
     shutil.rmtree(tmp_path / "photos")
     assert download([file], tmp_path) == ["file.zip: unpacked to notes, photos"]
@@ -269,9 +269,9 @@ def test_a_tar_file_is_unpacked(tmp_path: Path) -> None:
 
 def _long(content: bytes) -> bytes:
     """A zip whose listing says that its file is short."""
-    made = _zip({"a": content})
+    archive = _zip({"a": content})
     size = len(content).to_bytes(4, "little")
-    return made.replace(size, (10).to_bytes(4, "little"))
+    return archive.replace(size, (10).to_bytes(4, "little"))
 
 
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -299,12 +299,12 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_archive_is_refused_whole(tmp_path: Path, kind: str) -> None:
-    make, told = BAD[kind]
+    make, message = BAD[kind]
     folder = tmp_path / "folder"
     folder.mkdir()
     archive = folder / "file.zip"
     archive.write_bytes(make())
-    with pytest.raises(DataError, match=told) as error:
+    with pytest.raises(DataError, match=message) as error:
         extract(archive, folder)
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file.zip"]

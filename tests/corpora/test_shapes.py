@@ -28,12 +28,12 @@ def test_equal_seeds_give_equal_files(shapes_root: Path, tmp_path: Path) -> None
     assert files(tmp_path / "other") != files(shapes_root)
 
 
-def test_it_is_made_once_and_anew_for_other_arguments(tmp_path: Path) -> None:
+def test_it_is_generated_once_and_anew_for_other_arguments(tmp_path: Path) -> None:
     root = tmp_path / "shapes"
     generate_shapes(root, 3, 2, 2, 32, seed=0)
-    made = (root / "generator.json").stat().st_mtime_ns
+    generated_at = (root / "generator.json").stat().st_mtime_ns
     generate_shapes(root, 3, 2, 2, 32, seed=0)
-    assert (root / "generator.json").stat().st_mtime_ns == made
+    assert (root / "generator.json").stat().st_mtime_ns == generated_at
     generate_shapes(root, 4, 2, 2, 32, seed=0)
     assert len(list((root / "images").iterdir())) == 8
 
@@ -43,9 +43,9 @@ def test_captions_are_true_of_their_scene(shapes_root: Path, shapes: CaptionCorp
     claims = 0
     for image in shapes.images:
         for caption in image.captions:
-            found = check_caption(tokenize(caption), scenes[image.image_id])
-            assert all(true == told for true, told in found.values()), caption
-            claims += sum(told for _, told in found.values())
+            counts = check_caption(tokenize(caption), scenes[image.image_id])
+            assert all(num_true == number for num_true, number in counts.values()), caption
+            claims += sum(number for _, number in counts.values())
     assert claims > 5 * len(shapes.images) * 3
 
 
@@ -72,10 +72,11 @@ def test_what_a_caption_claims_is_checked(caption: str, true: str, false: str) -
             SceneObject("star", "blue", "small", 0.8, 0.6),
         ),
     )
-    found = check_caption(caption.split(), scene)
-    assert {name for name, (right, told) in found.items() if right < told} == set(false.split())
-    for name in found if true == "all" else true.split():
-        assert found[name][0] > 0, name
+    counts = check_caption(caption.split(), scene)
+    with_false_claims = {name for name, (num_true, number) in counts.items() if num_true < number}
+    assert with_false_claims == set(false.split())
+    for name in counts if true == "all" else true.split():
+        assert counts[name][0] > 0, name
 
 
 def test_references_of_an_image_differ(shapes: CaptionCorpus) -> None:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import hashlib
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from captionlab.corpora.corpus import CaptionCorpus
-from captionlab.corpora.readers import read_corpus
-from captionlab.corpora.usable import without_bad_photos
 from captionlab.errors import DataError
-from captionlab.images import photos
 from captionlab.images.photos import examine_photos, read_image
 
 RAMP = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (24, 1))  # 24 rows, 32 columns
@@ -115,9 +110,9 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_photo_is_one_line_that_names_the_file(tmp_path: Path, kind: str) -> None:
-    write, told = BAD[kind]
+    write, message = BAD[kind]
     write(tmp_path / "photo.jpg")
-    with pytest.raises(DataError, match=told) as error:
+    with pytest.raises(DataError, match=message) as error:
         read_image(tmp_path / "photo.jpg")
     assert str(tmp_path / "photo.jpg") in str(error.value)
     assert "\n" not in str(error.value)
@@ -139,49 +134,16 @@ def test_any_damage_is_our_error(tmp_path: Path) -> None:
                 assert read_image(path).mode == "RGB"
 
 
-def _damaged(shapes_root: Path, folder: Path) -> CaptionCorpus:
-    root = Path(shutil.copytree(shapes_root, folder))
-    for name in ("train_00003.jpg", "test_00001.jpg"):
-        (root / "images" / name).write_bytes(b"no photo")
-    return read_corpus(root, name="shapes")
-
-
-def test_workers_examine_all_photos_in_order(tmp_path: Path, shapes_root: Path) -> None:
-    corpus = _damaged(shapes_root, tmp_path / "data")
-    paths = [image.path for image in corpus.images]
-    found = list(examine_photos(paths, num_workers=2))
-    bad = [path.name for path, (reason, _) in zip(paths, found, strict=True) if reason]
-    assert bad == ["train_00003.jpg", "test_00001.jpg"]
-    assert all(bool(reason) != bool(digest) for reason, digest in found)
-
-
-def test_skipping_leaves_a_counted_and_named_set(
-    tmp_path: Path, shapes_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    corpus = _damaged(shapes_root, tmp_path / "data")
-    kept = without_bad_photos(corpus, tmp_path / "features", num_workers=0)
-    assert kept.name == "shapes-less-2"
-    assert {s: len(kept.splits[s]) for s in kept.splits} == {"train": 23, "val": 8, "test": 7}
-    assert kept.fingerprint != corpus.fingerprint
-    assert "2 images were left out (1 of train, 0 of val, 1 of test)" in kept.notes[0]
-    assert any("test_00001.jpg cannot be read" in note for note in kept.notes)
-
-    monkeypatch.setattr(photos, "examine_photos", None)  # what was found is kept
-    assert without_bad_photos(corpus, tmp_path / "features", num_workers=0) == kept
-
-
-def test_a_mended_photo_comes_back(tmp_path: Path, shapes_root: Path) -> None:
-    corpus = _damaged(shapes_root, tmp_path / "data")
-    without_bad_photos(corpus, tmp_path / "features", num_workers=0)
-    for name in ("train_00003.jpg", "test_00001.jpg"):
-        shutil.copy(shapes_root / "images" / name, tmp_path / "data" / "images" / name)
-    assert without_bad_photos(corpus, tmp_path / "features", num_workers=0) is corpus
-
-
-def test_a_split_without_a_readable_photo_is_an_error(
-    tmp_path: Path, shapes: CaptionCorpus
-) -> None:
-    gone = tuple(replace(image, path=tmp_path / "gone") for image in shapes.splits["val"])
-    corpus = replace(shapes, splits={**shapes.splits, "val": gone})
-    with pytest.raises(DataError, match="the val split has no images"):
-        without_bad_photos(corpus, tmp_path / "features", num_workers=0).require("val")
+def test_workers_examine_all_photos_in_order(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(70)]
+    for number, path in enumerate(paths):
+        Image.new("L", (2, 2), number).save(path)
+    paths[3].write_bytes(b"no photo")
+    paths[68].write_bytes(b"")
+    outcomes = list(examine_photos(paths, num_workers=2))
+    assert [i for i, (reason, _) in enumerate(outcomes) if reason] == [3, 68]
+    assert [digest for _, digest in outcomes if digest] == [
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for i, path in enumerate(paths)
+        if i not in (3, 68)
+    ]

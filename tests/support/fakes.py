@@ -1,6 +1,7 @@
-"""Small data sets in the exact layout of each dialect, made from a seed.
+"""Small data sets in the exact layout of each dialect, written from a seed.
 
-All of them hold the same 20 photos with 5 captions, where the layout can.
+All of them hold the same 20 photos with 5 captions. A new one is a function with `@fake`; the tests
+of readers then run over it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,44 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 
 NUM_IMAGES, NUM_CAPTIONS = 20, 5
 SPLITS = ["train"] * 14 + ["val"] * 3 + ["test"] * 3
 _WORDS = ["a dog", "two men", "runs", "café", "in", "the", "red", '"hat"', "grass", "on", "x-ray"]
+
+
+class Fake(NamedTuple):
+    """A data set in one layout.
+
+    Attributes:
+        write: writes it below a folder and gives the file that holds the captions.
+        dialect: name of the reader that it is for.
+        form: of that file.
+        has_splits: whether the layout says that the images are split as in `SPLITS`.
+    """
+
+    write: Callable[[Path], Path]
+    dialect: str
+    form: Literal["text", "json", "table"]
+    has_splits: bool
+
+
+FAKES: dict[str, Fake] = {}
+
+
+def fake(
+    dialect: str, form: Literal["text", "json", "table"], has_splits: bool
+) -> Callable[[Callable[[Path], Path]], Callable[[Path], Path]]:
+    """Puts a function into `FAKES` under its name; see `Fake`."""
+
+    def register(write: Callable[[Path], Path]) -> Callable[[Path], Path]:
+        FAKES[write.__name__] = Fake(write, dialect, form, has_splits)
+        return write
+
+    return register
 
 
 def captions(seed: int = 0) -> dict[str, list[str]]:
@@ -53,6 +85,7 @@ def _lists(folder: Path, names: dict[str, str]) -> None:
         (folder / file).write_text("\n".join(chosen) + "\n")
 
 
+@fake("flickr8k", "text", has_splits=True)
 def flickr8k(root: Path) -> Path:
     _photos(root / "Flicker8k_Dataset", [*captions()])
     text = root / "Flickr8k_text"
@@ -67,6 +100,7 @@ def flickr8k(root: Path) -> Path:
     return text / "Flickr8k.token.txt"
 
 
+@fake("csv", "text", has_splits=False)
 def flickr8k_csv(root: Path) -> Path:
     _photos(root / "Images", [*captions()])
     with (root / "captions.txt").open("w", newline="") as file:
@@ -76,6 +110,7 @@ def flickr8k_csv(root: Path) -> Path:
     return root / "captions.txt"
 
 
+@fake("flickr30k", "text", has_splits=False)
 def flickr30k_token(root: Path) -> Path:
     _photos(root / "flickr30k-images", [*captions()])
     lines = [f"{i}#{n}\t{c}" for i, cs in captions().items() for n, c in enumerate(cs)]
@@ -83,6 +118,7 @@ def flickr30k_token(root: Path) -> Path:
     return root / "results_20130124.token"
 
 
+@fake("flickr30k", "text", has_splits=False)
 def flickr30k_table(root: Path) -> Path:
     _photos(root / "flickr30k_images" / "flickr30k_images", [*captions()])
     lines = [f"{i}| {n}| {c}" for i, cs in captions().items() for n, c in enumerate(cs)]
@@ -95,6 +131,7 @@ def _sentences(written: list[str]) -> list[dict[str, Any]]:
     return [{"tokens": c.split(), "raw": c, "imgid": 0, "sentid": n} for n, c in enumerate(written)]
 
 
+@fake("karpathy", "json", has_splits=True)
 def karpathy_flickr8k(root: Path) -> Path:
     _photos(root / "images", [*captions()])
     entries = [
@@ -132,24 +169,27 @@ def coco(root: Path, year: int) -> Path:
                 for n, c in enumerate(written)
             ]
         random.Random(0).shuffle(annotations)
-        annotations.sort(key=lambda each: each["id"] % 10)  # as there: an image's lie apart
+        annotations.sort(key=lambda entry: entry["id"] % 10)  # an image's captions lie apart
         _photos(root / f"{official}{year}", names)
-        told = {"info": {"year": 2014}, "images": images, "licenses": []}
+        content = {"info": {"year": 2014}, "images": images, "licenses": []}
         file = root / "annotations" / f"captions_{official}{year}.json"
-        file.write_text(json.dumps(told | {"annotations": annotations}))
-        boxes = told | {"annotations": [{"image_id": 9, "bbox": [0, 0, 1, 1], "id": 1}]}
+        file.write_text(json.dumps(content | {"annotations": annotations}))
+        boxes = content | {"annotations": [{"image_id": 9, "bbox": [0, 0, 1, 1], "id": 1}]}
         (root / "annotations" / f"instances_{official}{year}.json").write_text(json.dumps(boxes))
     return root / "annotations" / f"captions_train{year}.json"
 
 
+@fake("coco2014", "json", has_splits=False)
 def coco2014(root: Path) -> Path:
     return coco(root, 2014)
 
 
+@fake("coco2017", "json", has_splits=False)
 def coco2017(root: Path) -> Path:
     return coco(root, 2017)
 
 
+@fake("karpathy", "json", has_splits=True)
 def karpathy_coco(root: Path, photos_of: int = 2014) -> Path:
     """Karpathy's JSON beside the organisers' files; it names the photos of 2014."""
     coco(root, photos_of)
@@ -166,6 +206,7 @@ def karpathy_coco(root: Path, photos_of: int = 2014) -> Path:
     return file
 
 
+@fake("parquet", "table", has_splits=True)
 def parquet_columns(root: Path) -> Path:
     """Columns `image` and `caption_0` .. `caption_4`, a file per split."""
     import pyarrow as pa
@@ -187,6 +228,7 @@ def parquet_columns(root: Path) -> Path:
     return root / "data" / "train-00000-of-00001-0f.parquet"
 
 
+@fake("parquet", "table", has_splits=True)
 def parquet_list(root: Path) -> Path:
     """Columns `image`, `caption` (a list), `sentids`, `split`, `img_id` and `filename`."""
     import pyarrow as pa
@@ -207,6 +249,7 @@ def parquet_list(root: Path) -> Path:
     return root / "test-00000-of-00001.parquet"
 
 
+@fake("csv", "text", has_splits=True)
 def own_csv(root: Path) -> Path:
     _photos(root / "images", [*captions()])
     with (root / "captions.csv").open("w", newline="") as file:
@@ -217,6 +260,7 @@ def own_csv(root: Path) -> Path:
     return root / "captions.csv"
 
 
+@fake("jsonl", "text", has_splits=True)
 def own_jsonl(root: Path) -> Path:
     _photos(root / "images", [*captions()])
     lines = [
@@ -225,20 +269,3 @@ def own_jsonl(root: Path) -> Path:
     ]
     (root / "captions.jsonl").write_text("\n".join(lines) + "\n")
     return root / "captions.jsonl"
-
-
-# Maker of a tree to the dialect it is in; each returns the file that holds the captions.
-FAKES: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "flickr8k": (flickr8k, "flickr8k"),
-    "flickr8k_csv": (flickr8k_csv, "csv"),
-    "flickr30k_token": (flickr30k_token, "flickr30k"),
-    "flickr30k_table": (flickr30k_table, "flickr30k"),
-    "karpathy_flickr8k": (karpathy_flickr8k, "karpathy"),
-    "karpathy_coco": (karpathy_coco, "karpathy"),
-    "coco2014": (coco2014, "coco2014"),
-    "coco2017": (coco2017, "coco2017"),
-    "parquet_columns": (parquet_columns, "parquet"),
-    "parquet_list": (parquet_list, "parquet"),
-    "own_csv": (own_csv, "csv"),
-    "own_jsonl": (own_jsonl, "jsonl"),
-}

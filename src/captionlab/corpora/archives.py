@@ -1,4 +1,4 @@
-"""Zip and tar files from elsewhere, unpacked so that nothing leaves the folder."""
+"""Zip and tar files from elsewhere, unpacked so that nothing is written outside of the folder."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _open(archive: Path) -> Iterator[_Archive]:
 
 
 def _of_zip(entry: zipfile.ZipInfo) -> _Member:
-    kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where it was not made on Unix
+    kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the archive was not written on Unix
     is_file = kind in (0, stat.S_IFREG) and not entry.is_dir()
     return _Member(entry.filename, entry.file_size, entry.is_dir(), is_file, entry)
 

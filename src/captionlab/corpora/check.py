@@ -1,4 +1,4 @@
-"""What is in a data set, and what of it would stop or falsify a training."""
+"""What is in a data set, and which faults would stop a training or falsify its scores."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LONG = 50
 
 @dataclass(frozen=True)
 class VocabularySize:
-    """What a minimum count keeps.
+    """The vocabulary that a minimum count keeps.
 
     Attributes:
-        min_count: of a word in training captions.
+        min_count: least occurrences of a word in training captions.
         size: words kept, with the four special ones.
         test_coverage: share of the running words of test captions that are kept, in [0, 1].
     """
@@ -43,21 +43,21 @@ class Photo:
 
 @dataclass(frozen=True)
 class CorpusCheck:
-    """What was found.
+    """The contents and faults of a data set.
 
     Attributes:
         name: of the data set.
-        notes: oddities of the files that the reader handled.
+        notes: of the corpus.
         num_images: by split.
         num_captions: by split.
         captions_per_image: number of captions to number of images.
         lengths: number of words to number of captions.
         vocabulary: one entry per threshold.
-        odd_captions: by what is odd, the images and captions.
-        photos_decoded: whether the photos were looked at; the next two are empty if not.
-        unreadable: photo by photo, why.
+        odd_captions: kind of oddity to pairs of image id and caption.
+        photos_decoded: whether the photos were decoded; the next two are empty if not.
+        unreadable: for every such photo, the reason.
         duplicates: groups of photos with the same bytes.
-        feature_bytes: that an encoder's features of all images would take, by encoder.
+        feature_bytes: encoder to the bytes that its features of all images take.
     """
 
     name: str
@@ -75,27 +75,27 @@ class CorpusCheck:
 
     @property
     def problems(self) -> list[str]:
-        """What would stop or falsify a training, a line each."""
-        found = [
+        """Faults that would stop a training or falsify its scores, a line each."""
+        problems = [
             f"the {split} split has no images, so that nothing can be trained and scored"
             for split, number in self.num_images.items()
             if not number
         ]
         if self.unreadable:
-            found.append(
+            problems.append(
                 f"{len(self.unreadable)} photos cannot be read and would stop a training; replace "
                 f"them, or set data.on_bad_image=skip. The first: {self.unreadable[0]}"
             )
         across = [group for group in self.duplicates if len({p.split for p in group}) > 1]
         if across:
             pairs = Counter(" and ".join(_splits(group)) for group in across)
-            told = ", ".join(f"{number} in {pair}" for pair, number in pairs.items())
+            counts = ", ".join(f"{number} in {pair}" for pair, number in pairs.items())
             first = " = ".join(f"{photo.split} {photo.image_id}" for photo in across[0])
-            found.append(
-                f"{len(across)} photos are in more than one split ({told}), so that scores are "
+            problems.append(
+                f"{len(across)} photos are in more than one split ({counts}), so that scores are "
                 f"partly memory; leave them in one. The first: {first}"
             )
-        return found
+        return problems
 
 
 def check_corpus(
@@ -106,12 +106,12 @@ def check_corpus(
     photos: bool,
     num_workers: int,
 ) -> CorpusCheck:
-    """Look at all captions and, if asked, decode all photos.
+    """Count and check all captions and, if asked, decode all photos.
 
     Args:
-        corpus: as a reader gives it.
-        tokenizer: by which words are counted.
-        feature_shapes: of one image, by encoder.
+        corpus: as read, bad photos included.
+        tokenizer: splits captions into the words that are counted.
+        feature_shapes: encoder to the sizes of one image's features.
         photos: whether to decode them, which takes the longest.
         num_workers: processes that decode.
     """
@@ -122,7 +122,7 @@ def check_corpus(
     flat = {split: [c for captions in images for c in captions] for split, images in words.items()}
     vocabularies = [Vocabulary.build(flat["train"], t, None) for t in THRESHOLDS]
     num_images = len(corpus.images)
-    unreadable, duplicates = _look(corpus, num_workers) if photos else ((), ())
+    unreadable, duplicates = _examine(corpus, num_workers) if photos else ((), ())
     return CorpusCheck(
         name=corpus.name,
         notes=corpus.notes,
@@ -145,14 +145,14 @@ def check_corpus(
     )
 
 
-def _look(
+def _examine(
     corpus: CaptionCorpus, num_workers: int
 ) -> tuple[tuple[str, ...], tuple[tuple[Photo, ...], ...]]:
     photos = [Photo(s, image.image_id, image.path) for s in SPLITS for image in corpus.splits[s]]
     unreadable = []
     same: defaultdict[str, list[Photo]] = defaultdict(list)
-    found = examine_photos([photo.path for photo in photos], num_workers)
-    for photo, (reason, digest) in zip(photos, found, strict=True):
+    outcomes = examine_photos([photo.path for photo in photos], num_workers)
+    for photo, (reason, digest) in zip(photos, outcomes, strict=True):
         if reason:
             unreadable.append(reason)
         else:
@@ -163,18 +163,18 @@ def _look(
 def _odd_captions(
     corpus: CaptionCorpus, words: Mapping[Split, Sequence[Sequence[Sequence[str]]]]
 ) -> dict[str, tuple[tuple[str, str], ...]]:
-    found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    odd: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for split in SPLITS:
         for image, tokenized in zip(corpus.splits[split], words[split], strict=True):
             for kind, caption in _oddities(image.captions, tokenized):
-                found[kind].append((image.image_id, caption))
-    return {kind: tuple(captions) for kind, captions in sorted(found.items())}
+                odd[kind].append((image.image_id, caption))
+    return {kind: tuple(captions) for kind, captions in sorted(odd.items())}
 
 
 def _oddities(
     captions: Sequence[str], tokenized: Sequence[Sequence[str]]
 ) -> Iterator[tuple[str, str]]:
-    seen: set[str] = set()
+    earlier: set[str] = set()
     for caption, words in zip(captions, tokenized, strict=True):
         if len(words) < 2:
             yield ("one word" if words else "no words"), caption
@@ -183,9 +183,9 @@ def _oddities(
         # Cc, Cf, Co, Cn; line and paragraph separators
         if any(unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" for c in caption):
             yield "control characters", caption
-        if caption in seen:
+        if caption in earlier:
             yield "twice for one image", caption
-        seen.add(caption)
+        earlier.add(caption)
 
 
 def _splits(group: Sequence[Photo]) -> list[Split]:

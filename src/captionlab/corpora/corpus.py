@@ -1,4 +1,4 @@
-"""What a data set says, whatever files it came in."""
+"""The images and captions of a data set, whatever files they came in."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CaptionCorpus:
     Attributes:
         name: of the data set.
         splits: the images of each split, in the order of the files.
-        notes: oddities of the files that were handled, for people to read.
+        notes: what the reader left out, assumed or drew, a line each for people to read.
 
     Raises:
         DataError: if it has no image, or one has no caption or is in two splits.
@@ -49,23 +49,23 @@ class CaptionCorpus:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        seen: dict[str, Split] = {}
+        split_of: dict[str, Split] = {}
         for split in SPLITS:
             for image in self.splits[split]:
-                if image.image_id in seen:
-                    where = " and ".join(sorted({seen[image.image_id], split})) + " split"
+                if image.image_id in split_of:
+                    where = " and ".join(sorted({split_of[image.image_id], split})) + " split"
                     raise DataError(
                         f"{self.name}: image {image.image_id} comes twice ({where}); "
                         "each image belongs to one split, once."
                     )
                 if not image.captions:
                     raise DataError(f"{self.name}: image {image.image_id} has no caption.")
-                seen[image.image_id] = split
-        if not seen:
+                split_of[image.image_id] = split
+        if not split_of:
             raise DataError(f"{self.name} has no images.")
 
     def require(self, *splits: Split) -> None:
-        """Make sure that these splits are not empty; a set made for testing has no other.
+        """Make sure that these splits are not empty; some data sets have a test split alone.
 
         Raises:
             DataError: naming the split that is.
@@ -86,8 +86,8 @@ class CaptionCorpus:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of ids, captions and splits, the same wherever the files lie."""
-        told = {
+        content = {
             split: [[image.image_id, *image.captions] for image in self.splits[split]]
             for split in SPLITS
         }
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Data sets fetched over a network that breaks, from servers that are not always right."""
+"""Downloads of data sets, resumed when the connection breaks, and checked."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that may be had.
+    """A data set that can be downloaded, or asked for.
 
     Attributes:
         title: for people.
-        folder: name of the one it belongs into.
+        folder: name of its folder.
         licence: for people.
         files: to fetch; archives among them are unpacked and then removed.
-        form: what to do instead, where one has to ask for the data.
+        form: how to ask for the data, where it cannot be downloaded.
     """
 
     title: str
@@ -75,15 +75,15 @@ class Source:
 
 
 class _LaterError(Exception):
-    """A failure that may not come again."""
+    """A failure that may not happen again."""
 
 
 def read_sources() -> dict[str, Source]:
     """All sources by name, from sources.yaml."""
-    told = yaml.safe_load(
+    entries = yaml.safe_load(
         resources.files("captionlab.corpora").joinpath("sources.yaml").read_text("utf-8")
     )
-    return {name: _source(**entry) for name, entry in told.items()}
+    return {name: _source(**entry) for name, entry in entries.items()}
 
 
 def find_source(name: str) -> Source:
@@ -103,17 +103,17 @@ def find_source(name: str) -> Source:
 
 
 def download(sources: Sequence[SourceFile], folder: Path) -> list[str]:
-    """Fetch and unpack what is not there yet; asked again after a break, it goes on.
+    """Fetch and unpack the files that are missing; called again after an interruption, it resumes.
 
     Args:
         sources: of one data set.
-        folder: made if it is not there.
+        folder: created if it does not exist.
 
     Returns:
-        A line per file: what was done.
+        What was done, a line per file.
 
     Raises:
-        DataError: if a server has not the file, gives another one, or fails again and again.
+        DataError: if a server does not have the file, has another one, or keeps failing.
         StorageError: if the disk is too small, or another process downloads into the folder.
     """
     try:
@@ -143,11 +143,11 @@ def _marker(file: SourceFile, folder: Path) -> Path:
 
 def _is_there(file: SourceFile, folder: Path) -> bool:
     try:
-        told = json.loads(_marker(file, folder).read_text())
+        record = json.loads(_marker(file, folder).read_text())
     except (OSError, ValueError):
         return False
-    same = file.sha256 in (None, told["sha256"])
-    return same and all((folder / name).exists() for name in told["entries"])
+    same = file.sha256 in (None, record["sha256"])
+    return same and all((folder / name).exists() for name in record["entries"])
 
 
 def _check_space(missing: Sequence[SourceFile], folder: Path) -> None:
@@ -217,7 +217,7 @@ def _fetch(file: SourceFile, part: Path) -> None:
 
 
 def _transfer(file: SourceFile, part: Path, bar: Any) -> None:
-    """Fetch what is missing of the part file in one request.
+    """Fetch the rest of the part file in one request.
 
     Raises:
         _LaterError: if the connection or the server fails; the part file is then no worse.
@@ -322,8 +322,8 @@ def _state(part: Path) -> Path:
 def _read_state(part: Path) -> dict[str, Any]:
     """What the server said of the file when the part was begun."""
     try:
-        told: dict[str, Any] = json.loads(_state(part).read_text())
-        return told
+        state: dict[str, Any] = json.loads(_state(part).read_text())
+        return state
     except (OSError, ValueError):
         return {}
 

@@ -1,9 +1,9 @@
 """The embedded data set: drawn scenes with captions, in the layout of the original Flickr8k.
 
 Each scene has one to three objects, each with a shape, a colour and a size, on a coloured
-background, and where two stand beside or above each other a caption may say so. Five captions
-from a small grammar describe it, with synonyms, in varied order and leaving things out, as people
-do. Nothing about a scene can be told without looking: all choices are uniform.
+background; a caption may say how two of them are placed. Five captions from a small grammar
+describe it, with synonyms, in varied order and leaving things out, as people do. Nothing about a
+scene can be guessed without seeing it: all choices are uniform.
 """
 
 from __future__ import annotations
@@ -88,13 +88,27 @@ class Scene:
     objects: tuple[SceneObject, ...]
 
 
+def recipe(
+    num_train: int, num_val: int, num_test: int, image_size: int, seed: int
+) -> dict[str, int]:
+    """Everything that the files of `generate_shapes` depend on, which has the same arguments."""
+    return {
+        "version": _VERSION,
+        "num_train": num_train,
+        "num_val": num_val,
+        "num_test": num_test,
+        "image_size": image_size,
+        "seed": seed,
+    }
+
+
 def generate_shapes(
     root: Path, num_train: int, num_val: int, num_test: int, image_size: int, seed: int
 ) -> None:
-    """Make the data set in `root`, unless it is there.
+    """Generate the data set in `root`, unless it is there.
 
-    It is made beside `root` and renamed when whole; several processes make it once. A folder made
-    with other arguments is made anew.
+    It is written beside `root` and renamed when complete; several processes write it once. A
+    folder that was generated with other arguments is replaced.
 
     Args:
         root: gets `images/`, `text/` as in the original Flickr8k, and `scenes.jsonl`.
@@ -104,41 +118,34 @@ def generate_shapes(
         image_size: side of a photo, in pixels.
         seed: equal seeds give equal files.
     """
-    made_of = {
-        "version": _VERSION,
-        "num_train": num_train,
-        "num_val": num_val,
-        "num_test": num_test,
-        "image_size": image_size,
-        "seed": seed,
-    }
+    arguments = recipe(num_train, num_val, num_test, image_size, seed)
     root.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(root.parent / f".{root.name}.lock"):
         manifest = root / "generator.json"
-        if manifest.exists() and json.loads(manifest.read_text()) == made_of:
+        if manifest.exists() and json.loads(manifest.read_text()) == arguments:
             return
         with new_folder(root) as folder:
             _write(folder, num_train, num_val, num_test, image_size, seed)
-            write_json(folder / manifest.name, made_of)
-            if manifest.exists():  # ours, of other arguments; never somebody's own folder
+            write_json(folder / manifest.name, arguments)
+            if manifest.exists():  # generated with other arguments; never somebody's own folder
                 shutil.rmtree(root)
 
 
 def read_scenes(root: Path) -> dict[str, Scene]:
-    """Photo name to what is drawn in it, of a data set that `generate_shapes` made in `root`."""
+    """Photo name to scene, of a data set that `generate_shapes` wrote to `root`."""
     scenes = {}
     for line in (root / "scenes.jsonl").read_text().splitlines():
-        told = json.loads(line)
-        objects = tuple(SceneObject(**each) for each in told["objects"])
-        scenes[told["image"]] = Scene(told["background"], objects)
+        entry = json.loads(line)
+        objects = tuple(SceneObject(**fields) for fields in entry["objects"])
+        scenes[entry["image"]] = Scene(entry["background"], objects)
     return scenes
 
 
 def check_caption(words: Sequence[str], scene: Scene) -> dict[str, tuple[int, int]]:
-    """What a caption says of a scene, and how much of it is true.
+    """Count the claims that a caption makes of a scene, and those that are true.
 
     Args:
-        words: tokenised caption, in the words of the grammar; others say nothing.
+        words: tokenised caption; words that are not of the grammar claim nothing.
         scene: what is drawn.
 
     Returns:
@@ -175,7 +182,7 @@ def check_caption(words: Sequence[str], scene: Scene) -> dict[str, tuple[int, in
                 claims["relation"].append(holds == relation)
             relation, adjectives = None, {}
     claims["number"].append(len(named) == len(scene.objects))
-    return {attribute: (sum(each), len(each)) for attribute, each in claims.items()}
+    return {attribute: (sum(true), len(true)) for attribute, true in claims.items()}
 
 
 def _fitting(scene: Scene, like: Mapping[str, str]) -> list[SceneObject]:
@@ -231,12 +238,12 @@ def _describe(scene: Scene, rng: random.Random) -> list[str]:
 
 
 def _caption(scene: Scene, rng: random.Random) -> str:
-    told = list(scene.objects)
-    rng.shuffle(told)
+    objects = list(scene.objects)
+    rng.shuffle(objects)
     with_size = rng.random() < 0.7
-    names = [_name(each, with_size, rng) for each in told]
+    names = [_name(drawn, with_size, rng) for drawn in objects]
     if len(names) > 1 and rng.random() < 0.7:
-        relation = _say(_RELATIONS[_relation(told[0], told[1])], rng)
+        relation = _say(_RELATIONS[_relation(objects[0], objects[1])], rng)
         body = f"{names[0]} {relation} {names[1]}"
         if len(names) == 3:
             body += f" {rng.choice(('and', 'with'))} {names[2]}"
@@ -249,14 +256,14 @@ def _caption(scene: Scene, rng: random.Random) -> str:
     return sentence[0].upper() + sentence[1:] + " ."
 
 
-def _name(each: SceneObject, with_size: bool, rng: random.Random) -> str:
-    words = [_say(_SIZES[each.size], rng)] if with_size else []
-    words += [each.colour, _say(_SHAPES[each.shape], rng)]
+def _name(drawn: SceneObject, with_size: bool, rng: random.Random) -> str:
+    words = [_say(_SIZES[drawn.size], rng)] if with_size else []
+    words += [drawn.colour, _say(_SHAPES[drawn.shape], rng)]
     return f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
 
 
 def _say(synonyms: tuple[str, ...], rng: random.Random) -> str:
-    """One of them; the first is what most people say."""
+    """A synonym; the first is drawn most often."""
     return synonyms[0] if rng.random() < 0.7 else rng.choice(synonyms[1:] or synonyms)
 
 
@@ -270,9 +277,9 @@ def _render(scene: Scene, image_size: int) -> Image.Image:
     side = image_size * _SUPERSAMPLING
     image = Image.new("RGB", (side, side), _BACKGROUNDS[scene.background])
     draw = ImageDraw.Draw(image)
-    for each in scene.objects:
-        draw_shape = _DRAW[each.shape]
-        draw_shape(draw, each.x * side, each.y * side, each.radius * side, _COLOURS[each.colour])
+    for drawn in scene.objects:
+        x, y, radius = (length * side for length in (drawn.x, drawn.y, drawn.radius))
+        _DRAW[drawn.shape](draw, x, y, radius, _COLOURS[drawn.colour])
     return image.resize((image_size, image_size), Image.Resampling.LANCZOS)
 
 

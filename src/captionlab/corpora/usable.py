@@ -1,4 +1,4 @@
-"""A corpus less the images whose photos cannot be read."""
+"""A corpus without the images whose photos cannot be read."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from filelock import FileLock
 
 from captionlab.corpora.corpus import SPLITS, CaptionCorpus
 from captionlab.files import write_json
-from captionlab.images.photos import examine_photos
 
 log = logging.getLogger(__name__)
 
 
 def without_bad_photos(corpus: CaptionCorpus, folder: Path, num_workers: int) -> CaptionCorpus:
-    """The corpus less the images whose photo cannot be read, which its name and notes count.
+    """The corpus without the images whose photo cannot be read; its name and notes count them.
 
-    All photos are decoded the first time; what was found is kept in `folder`, until a photo's
+    All photos are decoded the first time; the list of bad ones is kept in `folder` until a photo's
     size or time changes, so that the runs of a sweep do not decode them again.
 
     Args:
         corpus: any.
-        folder: made if it is not there.
+        folder: of the list; created if it does not exist.
         num_workers: processes that decode.
 
     Raises:
         DataError: if a split would have no image.
     """
+    from captionlab.images.photos import examine_photos  # late: it imports torch
+
     folder.mkdir(parents=True, exist_ok=True)
-    told = json.dumps([corpus.fingerprint, [_state(image.path) for image in corpus.images]])
-    kept = folder / f".bad-{corpus.name}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.json"
-    with FileLock(kept.with_suffix(".lock")):
-        if not kept.exists():
+    state = json.dumps([corpus.fingerprint, [_state(image.path) for image in corpus.images]])
+    record = folder / f".bad-{corpus.name}-{hashlib.sha256(state.encode()).hexdigest()[:12]}.json"
+    with FileLock(record.with_suffix(".lock")):
+        if not record.exists():
             log.info("decoding %d photos to find the unreadable ones", len(corpus.images))
-            reasons = examine_photos([image.path for image in corpus.images], num_workers)
-            found = zip(corpus.images, reasons, strict=True)
-            bad = {image.image_id: reason for image, (reason, _) in found if reason}
-            write_json(kept, bad)
-    bad = json.loads(kept.read_text())
+            outcomes = examine_photos([image.path for image in corpus.images], num_workers)
+            pairs = zip(corpus.images, outcomes, strict=True)
+            write_json(record, {image.image_id: reason for image, (reason, _) in pairs if reason})
+    bad = json.loads(record.read_text())
     if not bad:
         return corpus
     splits = {
@@ -62,5 +62,5 @@ def without_bad_photos(corpus: CaptionCorpus, folder: Path, num_workers: int) ->
 def _state(path: Path) -> list[Any]:
     if not path.exists():
         return [path.name]
-    found = path.stat()
-    return [path.name, found.st_size, found.st_mtime_ns]
+    status = path.stat()
+    return [path.name, status.st_size, status.st_mtime_ns]

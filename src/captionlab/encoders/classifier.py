@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,22 +13,26 @@ from torch.fx.experimental.optimization import fuse
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
+from captionlab.encoders.protocol import Encoder
 from captionlab.encoders.random_weights import scale_residual_branches, standardise_layers
 from captionlab.encoders.stages import find_stages, shape_of
 from captionlab.encoders.weights import download, find, identity, load_into, read
 from captionlab.errors import ConfigError
+from captionlab.options import Count
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
 NUM_CALIBRATION_IMAGES = 64
+Pooled = Literal["features", "logits"]
+Train = Literal["none", "last", "all"] | Count
 _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
 
 class Classifier(NamedTuple):
-    """What is published: the network, its weights, and the pixels that they were trained on.
+    """A published network, its weights, and the pixels that they were trained on.
 
     Attributes:
         name: of the architecture.
-        build: makes it with fresh weights, classifier included.
+        build: makes the network with fresh weights, classifier included.
         url: of its ImageNet weights; the file's name ends in the start of its SHA-256.
         preprocessing: of these weights.
         rename: turns a key of an old published file into the network's.
@@ -41,44 +45,36 @@ class Classifier(NamedTuple):
     rename: Callable[[str], str] = str
 
 
-class ClassifierEncoder(nn.Module):
+class ClassifierEncoder(Encoder):
     """A classifier cut at its last feature map and at its whole-image vector.
 
     The map is the last one that no pooling made: conv5_3 for VGG-16, as in Xu et al. 2015,
     sec. 4.3; a transformer's is the sequence of its patches. The vector is what the last linear
-    layer reads. Made on the meta device, so that knowing its shapes costs no memory; `prepare`
-    loads it.
+    layer reads. The encoder is made on the meta device, so that declaring its shapes takes no
+    memory; `prepare` loads the weights.
 
-    Trained or not, it stays in evaluation mode: batch norms keep the statistics that came with the
-    weights, and nothing is dropped. What lies between map and vector (VGG's linear layers, say)
-    is never trained, for decoders that look at maps alone give it no gradient.
+    The layers between map and vector (VGG's linear layers, say) are never trained: decoders that
+    look at maps alone give them no gradient.
 
     Args:
-        classifier: what is cut.
+        classifier: the network that is cut.
         weights: `imagenet` (the published ones, downloaded once), `none` (drawn from `init_seed`,
             each layer's scale fitted to some training images, without which a deep random
             network's output carries no image), or the path of a state dict, or of a folder that
             holds `<name>.pth` or `<name>-<hash>.pth`.
-        image_size: side of the square input, in pixels; None for the one that the weights were
-            trained on.
+        image_size: side of the square input, in pixels; null for the one that the weights were
+            trained on. The shorter side is resized to it, then the centre is cropped. ImageNet's
+            evaluation crop of 0.875 is left out: captions speak of the borders.
         init_seed: of the random weights, apart from a run's seed so that all runs share features.
-        pooled: `features` for the vector above, `logits` for the scores of the 1000 classes.
-        train: `none`, `last`, `all`, or how many of the last stages (see `find_stages`).
-        grid_size: the map is averaged into so many rows and columns; None for the network's own.
-
-    Attributes:
-        feature_shape: what an image becomes.
-        preprocessing: how pixels become input: the shorter side to `image_size`, then a centre
-            crop. ImageNet's evaluation crop of 0.875 is left out: captions speak of the borders.
-        num_calibration_images: how many training images `prepare` wants.
-        num_parameters: of all layers up to the features.
-        num_trained_parameters: of those, 0 where the encoder is frozen.
-        fingerprint: names architecture, nodes, weights, seed and size of the map: equal exactly
-            where the features of an image are, until it is trained.
+        pooled: the whole-image vector: `features` for the vector above, `logits` for the scores
+            of the 1000 classes.
+        train: `none`, `last` (stage), `all`, or the number of last stages that are trained. A
+            stage is the layers of one resolution, or one layer of a transformer.
+        grid_size: the map is averaged into so many rows and columns; null for the network's own.
 
     Raises:
-        ConfigError: if the classifier has no such map or vector or fewer stages, or the image does
-            not go through.
+        ConfigError: if the classifier has no such map or vector, or fewer stages, or the image
+            size does not fit.
         WeightsError: if `weights` is neither a word above nor a readable path.
     """
 
@@ -86,11 +82,11 @@ class ClassifierEncoder(nn.Module):
         self,
         classifier: Classifier,
         weights: str,
-        image_size: int | None,
+        image_size: Count | None,
         init_seed: int,
-        pooled: str,
-        train: str,
-        grid_size: int | None,
+        pooled: Pooled,
+        train: Train,
+        grid_size: Count | None,
     ) -> None:
         super().__init__()
         self.classifier = classifier
@@ -103,7 +99,7 @@ class ClassifierEncoder(nn.Module):
         cut = _cut(classifier, pooled)
         self.trunk: nn.Module = cut
         self._graph = cut.graph  # `prepare` folds layers away in a copy
-        size = image_size or native.image_size
+        size = native.image_size if image_size is None else image_size
         self.preprocessing = replace(native, image_size=size, resize_size=size)
         self.feature_shape = self._declare()
         self.num_calibration_images = NUM_CALIBRATION_IMAGES if weights == "none" else 0
@@ -116,23 +112,15 @@ class ClassifierEncoder(nn.Module):
                 classifier.name,
                 *(node.name for node in nodes.values()),
                 self._identity(),
-                *([f"grid-{grid_size}"] if grid_size else []),
+                *([] if grid_size is None else [f"grid-{grid_size}"]),
             ]
         )
 
     def prepare(self, batches: Iterable[Tensor], device: torch.device) -> None:
         """Load the weights and, where they are random, fit each layer's scale to the images.
 
-        A frozen encoder's batch norms are folded into their convolutions, which spares a sixth of
-        the time.
-
-        Args:
-            batches: preprocessed training images, float32 (B, 3, S, S), `num_calibration_images`
-                in all, divided anyhow; not read if that is 0.
-            device: where the encoder is to run.
-
-        Raises:
-            WeightsError: if the weights cannot be had or do not fit; it says which keys.
+        A frozen encoder's batch norms are folded into their convolutions, which saves a sixth of
+        the time. See `Encoder`.
         """
         trunk = fx.GraphModule(self._load().eval(), self._graph).to(device)
         trunk = trunk.to(memory_format=torch.channels_last)
@@ -143,44 +131,36 @@ class ClassifierEncoder(nn.Module):
         for name, parameter in self.trunk.named_parameters():
             parameter.requires_grad_(name in self._trained)
 
-    def trained_parameters(self) -> list[nn.Parameter]:
-        """Those that get a gradient, from `prepare` on."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
-
-    def train(self, mode: bool = True) -> ClassifierEncoder:
-        """Stay in evaluation mode, whatever the mode of what holds the encoder."""
-        return super().train(False)
-
     def forward(self, images: Tensor) -> ImageFeatures:
         """Encode preprocessed images, float32 (B, 3, S, S), into (B, P, C) and (B, G)."""
-        made = self.trunk(images.contiguous(memory_format=torch.channels_last))
-        grid = made["grid"]  # (B, C, rows, columns), or (B, 1 + P, C) with the class token first
-        if self.grid_size:
+        outputs = self.trunk(images.contiguous(memory_format=torch.channels_last))
+        grid = outputs["grid"]  # (B, C, rows, columns), or (B, 1 + P, C) with the class token first
+        if self.grid_size is not None:
             if grid.dim() == 3:
                 side = math.isqrt(grid.shape[1] - 1)
                 grid = grid[:, 1:].transpose(1, 2).unflatten(2, (side, side))
             grid = functional.adaptive_avg_pool2d(grid, self.grid_size)
         grid = grid.flatten(2).transpose(1, 2) if grid.dim() == 4 else grid[:, 1:]
-        return ImageFeatures(grid, made["pooled"])
+        return ImageFeatures(grid, outputs["pooled"])
 
     def _declare(self) -> FeatureShape:
         size, native = self.preprocessing.image_size, self.classifier.preprocessing.image_size
         try:
-            made = self.trunk(torch.empty(1, 3, size, size, device="meta"))
+            outputs = self.trunk(torch.empty(1, 3, size, size, device="meta"))
         except (RuntimeError, AssertionError) as error:
             raise ConfigError(
-                f"encoder.image_size={size} does not go through {self.classifier.name}, which was "
-                f"trained at {native}; use that (null), or come nearer to it."
+                f"encoder.image_size={size} does not fit {self.classifier.name}, which was trained "
+                f"at {native}; use null for that size, or one nearer to it."
             ) from error
-        shape = made["grid"].shape
+        shape = outputs["grid"].shape
         if len(shape) == 4:
             rows, columns, channels = shape[2], shape[3], shape[1]
         else:
             rows = columns = math.isqrt(shape[1] - 1)
             channels = shape[2]
-        if self.grid_size:
+        if self.grid_size is not None:
             rows = columns = self.grid_size
-        return FeatureShape((rows, columns), channels, made["pooled"].shape[1])
+        return FeatureShape((rows, columns), channels, outputs["pooled"].shape[1])
 
     def _identity(self) -> str:
         if self.weights_path:
@@ -212,10 +192,10 @@ def _on_meta(build: Callable[[], nn.Module]) -> nn.Module:
         return build().to("meta")
 
 
-def _cut(classifier: Classifier, pooled: str) -> fx.GraphModule:
+def _cut(classifier: Classifier, pooled: Pooled) -> fx.GraphModule:
     """The classifier without its head, on the meta device, giving `grid` and `pooled`."""
-    if pooled not in ("features", "logits"):
-        raise ConfigError(f"encoder.pooled={pooled} is unknown; use features or logits.")
+    if pooled not in get_args(Pooled):
+        raise ValueError(f"pooled={pooled!r} is unknown; use features or logits.")
     trunk = fx.symbolic_trace(_on_meta(classifier.build).eval())
     size = classifier.preprocessing.image_size
     ShapeProp(trunk).propagate(torch.empty(1, 3, size, size, device="meta"))
@@ -243,19 +223,17 @@ def _cut(classifier: Classifier, pooled: str) -> fx.GraphModule:
     return trunk
 
 
-def _trained(cut: fx.GraphModule, grid: fx.Node, classifier: Classifier, train: str) -> set[str]:
+def _trained(cut: fx.GraphModule, grid: fx.Node, classifier: Classifier, train: Train) -> set[str]:
     """Names of the parameters that `train` asks for."""
     stages = find_stages(cut, grid, classifier.preprocessing.image_size)
     words = {"none": 0, "last": 1, "all": len(stages)}
-    if train not in words and not (train.isdecimal() and int(train) > 0):
-        raise ConfigError(
-            f"encoder.train={train} is unknown; use {', '.join(words)}, or a number of stages."
-        )
     num_trained = words[train] if train in words else int(train)
+    if train not in words and num_trained < 1:
+        raise ValueError(f"train={train!r} must be at least 1; use none to train no stage.")
     if num_trained > len(stages):
         raise ConfigError(
-            f"encoder.train={train}, but {classifier.name} has {len(stages)} stages; use no more, "
-            "or all."
+            f"encoder.train={train}, but {classifier.name} has {len(stages)} stages; use at most "
+            "that number, or all."
         )
     return {name for stage in stages[len(stages) - num_trained :] for name in stage}
 

@@ -17,7 +17,7 @@ def standardise_layers(trunk: nn.Module, images: Tensor) -> None:
     """Give every random layer outputs of mean 0 and variance 1 per channel on `images`.
 
     Without it a deep random network gives all images nearly the same features. Where there is
-    batch norm, its statistics do it; elsewhere weights and biases are rescaled (not those inside
+    batch norm, its statistics are set; elsewhere weights and biases are rescaled (not those inside
     attention, which the norms around it keep in range).
 
     Source: Krähenbühl et al. 2016, sec. 3.1; Mishkin & Matas 2016.
@@ -52,7 +52,7 @@ def scale_residual_branches(model: nn.Module) -> None:
 
     Source: Hayou et al. 2021 (Stable ResNet), sec. 3.
     """
-    last: list[Any] = []  # batch norm of each branch
+    last: list[Any] = []  # the last batch norm of each branch
     for block in model.modules():
         if isinstance(block, BasicBlock):
             last.append(block.bn2)

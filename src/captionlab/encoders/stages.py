@@ -1,4 +1,4 @@
-"""Which layers of a network work at one spatial resolution."""
+"""The stages of a network: the layers that work at one spatial resolution."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _NUMBERED = re.compile(r"(.*?\D\d+)(\.|$)")
 
 
 def find_stages(trunk: fx.GraphModule, last: fx.Node, image_size: int) -> list[list[str]]:
-    """The parameters that `last` depends on, by stage, from the image on.
+    """The parameters that `last` depends on, stage by stage, from the image on.
 
-    A stage is what works at one resolution, counted in halvings of the image's: ResNet's stem and
+    A stage is the layers of one resolution, counted in halvings of the image's: ResNet's stem and
     its four layers, VGG's conv1 to conv5. A residual block is never divided and belongs to the
-    resolution that it ends with. Where the network works on a sequence of patches, each of its
+    resolution of its output. Where the network works on a sequence of patches, each of its
     numbered layers is a stage.
 
     Args:
-        trunk: traced, its nodes bearing the shapes for one square image.
+        trunk: traced, with the shapes for one square image on its nodes.
         last: the feature map.
         image_size: of that image.
 
@@ -41,14 +41,18 @@ def find_stages(trunk: fx.GraphModule, last: fx.Node, image_size: int) -> list[l
 
 
 def _blocks(trunk: fx.GraphModule, last: fx.Node) -> Iterator[tuple[list[str], tuple[int, ...]]]:
-    """Parameters, and the shape that they end with, between points where one tensor is all."""
+    """Split the graph where a single tensor carries all that follows.
+
+    Yields:
+        Names of the parameters since the last such point, and the shape of that tensor.
+    """
     nodes = list(trunk.graph.nodes)
     nodes = nodes[: nodes.index(last) + 1]
     place = {node: i for i, node in enumerate(nodes)}
     layers = dict(trunk.named_modules())
     parameters = {name for name, _ in trunk.named_parameters()}
     of_image: set[fx.Node] = set()
-    live: dict[fx.Node, int] = {}  # tensors made of the image, and where they are used last
+    live: dict[fx.Node, int] = {}  # tensors that depend on the image: the place of their last use
     names: list[str] = []
     for i, node in enumerate(nodes):
         if node.op == "call_module":
@@ -62,16 +66,15 @@ def _blocks(trunk: fx.GraphModule, last: fx.Node) -> Iterator[tuple[list[str], t
         if node not in of_image or not shape:
             continue
         live[node] = max((place.get(user, -1) for user in node.users), default=i)
-        live = {each: use for each, use in live.items() if use > i or each is node}
+        live = {other: use for other, use in live.items() if use > i or other is node}
         if live.keys() == {node}:
             yield names, shape
             names = []
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """Of the tensor that `node` gives, as `ShapeProp` found it; empty if it gives none."""
-    made = node.meta.get("tensor_meta")
-    return tuple(getattr(made, "shape", ()))
+    """Shape of a node's output, recorded by `ShapeProp`; empty if it is no tensor."""
+    return tuple(getattr(node.meta.get("tensor_meta"), "shape", ()))
 
 
 def _resolution(shape: tuple[int, ...], image_size: int) -> str | None:
@@ -84,5 +87,5 @@ def _resolution(shape: tuple[int, ...], image_size: int) -> str | None:
 
 def _layer(name: str) -> str | None:
     """The parameter's name up to its first number, such as `encoder.layers.encoder_layer_3`."""
-    found = _NUMBERED.match(name)
-    return found and found[1]
+    match = _NUMBERED.match(name)
+    return match and match[1]

@@ -10,12 +10,14 @@ from typing import Any
 import torchvision
 from torchvision.models import get_model, get_model_weights, list_models
 
-from captionlab.encoders.classifier import Classifier, ClassifierEncoder
+from captionlab.encoders.classifier import Classifier, ClassifierEncoder, Pooled, Train
 from captionlab.errors import ConfigError
+from captionlab.options import Count
 from captionlab.types import Preprocessing
 
-# What the published weights need and the builders leave out without them: these two were ported
-# from networks that scale pixels to [-1, 1], and their own way of drawing weights takes minutes.
+# Arguments that the published weights need and that a builder without weights does not set: these
+# two were ported from networks that scale pixels to [-1, 1], and their own initialisation takes
+# minutes.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"transform_input": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "init_weights": False},
@@ -28,23 +30,24 @@ class TorchvisionEncoder(ClassifierEncoder):
     """A torchvision classifier up to its last feature map.
 
     Args:
-        architecture: of any torchvision classifier that has IMAGENET1K_V1 weights.
-        weights: see `ClassifierEncoder`, as the rest.
+        architecture: name of a torchvision classifier that has IMAGENET1K_V1 weights.
+        others: see `ClassifierEncoder`.
 
     Raises:
-        ConfigError: if the architecture is unknown or cannot be cut, or the image too small.
-        WeightsError: if `weights` is no word of `ClassifierEncoder` and no readable path.
+        ConfigError: if the architecture is unknown or cannot be cut, or the image size does not
+            fit.
+        WeightsError: see `ClassifierEncoder`.
     """
 
     def __init__(
         self,
         architecture: str,
         weights: str = "imagenet",
-        image_size: int | None = None,
+        image_size: Count | None = None,
         init_seed: int = 0,
-        pooled: str = "features",
-        train: str = "none",
-        grid_size: int | None = None,
+        pooled: Pooled = "features",
+        train: Train = "none",
+        grid_size: Count | None = None,
     ) -> None:
         published = _published(architecture)
         super().__init__(published, weights, image_size, init_seed, pooled, train, grid_size)
@@ -55,13 +58,13 @@ def _published(architecture: str) -> Classifier:
     if architecture not in known:
         near = ", ".join(get_close_matches(architecture, known, n=5, cutoff=0))
         raise ConfigError(
-            f"encoder architecture {architecture!r} is unknown; near to it: {near}. "
+            f"encoder.architecture={architecture} is unknown; the nearest are {near}. "
             "torchvision.models.list_models(torchvision.models) lists all."
         )
     offered = get_model_weights(architecture).__members__
     if "IMAGENET1K_V1" not in offered:
         raise ConfigError(
-            f"encoder architecture {architecture!r} has no IMAGENET1K_V1 weights, which name its "
+            f"encoder.architecture={architecture} has no IMAGENET1K_V1 weights, which tell its "
             f"preprocessing (found {', '.join(offered)}); use another."
         )
     published = offered["IMAGENET1K_V1"]

@@ -1,4 +1,4 @@
-"""State dicts on disk or on the web, and whether they fit."""
+"""State dicts: found on disk, downloaded, read safely and loaded into a network."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def find(weights: str, name: str) -> Path:
     path = Path(weights).expanduser()
     if path.is_dir():
         patterns = (f"{name}.pth", f"{name}-*.pth")
-        found = sorted(match for pattern in patterns for match in path.glob(pattern))
-        if len(found) == 1:
-            return found[0]
-        listed = ", ".join(match.name for match in found) or "none"
+        matches = sorted(match for pattern in patterns for match in path.glob(pattern))
+        if len(matches) == 1:
+            return matches[0]
+        listed = ", ".join(match.name for match in matches) or "none"
         raise WeightsError(
             f"encoder.weights: the folder {path} must hold one {patterns[0]} or {patterns[1]}; "
             f"found {listed}. Name the file itself, or use imagenet or none."
@@ -45,10 +45,10 @@ def identity(path: Path) -> str:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """A state dict from a file, without running what else it may hold.
+    """A state dict from a file, without running code that the file may hold.
 
     Raises:
-        WeightsError: if it is no state dict.
+        WeightsError: if it holds no state dict.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -69,7 +69,7 @@ def download(url: str) -> dict[str, Tensor]:
     """A published state dict, kept in torch's cache and checked against the hash in its name.
 
     Raises:
-        WeightsError: if it cannot be had, or is not what was published.
+        WeightsError: if the download fails, or its hash is another.
     """
     file = url.rsplit("/", 1)[-1]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
@@ -90,16 +90,16 @@ def download(url: str) -> dict[str, Tensor]:
 def load_into(
     model: nn.Module, state: dict[str, Tensor], rename: Callable[[str], str], misfit: str
 ) -> None:
-    """Give `model` the tensors of `state`, which is used up.
+    """Give `model` the tensors of `state`, which is emptied.
 
     Args:
         model: may lie on the meta device.
         state: from `read` or `download`.
         rename: turns a key of `state` into one of `model`.
-        misfit: how the error begins: this file does not fit that architecture.
+        misfit: start of the error, such as `FILE does not fit ARCHITECTURE`.
 
     Raises:
-        WeightsError: if a key is missing, not known or of another shape.
+        WeightsError: if a key is missing, unknown or of another shape.
     """
     for key in list(state):
         state[rename(key)] = state.pop(key)
@@ -107,19 +107,19 @@ def load_into(
     misshaped = [k for k in expected if k in state and state[k].shape != expected[k].shape]
     for key in misshaped:
         del state[key]
-    # torch's own loading knows the keys of older torchvision releases
-    found = model.load_state_dict(state, strict=False, assign=True)
-    wrong = {
-        "missing": [key for key in found.missing_keys if key not in misshaped],
-        "unexpected": found.unexpected_keys,
+    # load_state_dict upgrades the keys of older torchvision releases
+    keys = model.load_state_dict(state, strict=False, assign=True)
+    misfits = {
+        "missing": [key for key in keys.missing_keys if key not in misshaped],
+        "unexpected": keys.unexpected_keys,
         "of another shape": misshaped,
     }
-    told = [
-        f"{len(keys)} keys {how} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-        for how, keys in wrong.items()
-        if keys
+    problems = [
+        f"{len(names)} keys {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in misfits.items()
+        if names
     ]
-    if told:
+    if problems:
         raise WeightsError(
-            f"encoder.weights: {misfit}: {'; '.join(told)}. Give the weights of this architecture."
+            f"encoder.weights: {misfit}: {'; '.join(problems)}. Give weights of this architecture."
         )

@@ -1,7 +1,7 @@
 """Xception, with the names and shapes of its widely published ImageNet weights.
 
-Source: Chollet 2017, fig. 5. The names are those of the PyTorch port that the weights were made
-with, so that its file loads as it is.
+Source: Chollet 2017, fig. 5. The names are those of the PyTorch port that the weights come from, so
+that its file loads unchanged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from captionlab.encoders.classifier import Classifier, ClassifierEncoder
+from captionlab.encoders.classifier import Classifier, ClassifierEncoder, Pooled, Train
+from captionlab.options import Count
 from captionlab.types import Preprocessing
 
 _URL = "http://data.lip6.fr/cadene/pretrainedmodels/xception-43020ad28.pth"
@@ -37,19 +38,19 @@ class SeparableConv2d(nn.Module):
 
 
 class Block(nn.Module):
-    """Separable convolutions with a way around them.
+    """Separable convolutions with a residual connection.
 
     Args:
         widths: channels before the first convolution and after each.
         stride: 2 halves the map.
-        begins_with_relu: whether the block's input goes through a rectifier first.
+        begins_with_relu: whether a ReLU comes first.
     """
 
     def __init__(self, widths: list[int], stride: int, begins_with_relu: bool = True) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for narrow, wide in pairwise(widths):
-            layers += [nn.ReLU(), SeparableConv2d(narrow, wide), nn.BatchNorm2d(wide)]
+        for before, after in pairwise(widths):
+            layers += [nn.ReLU(), SeparableConv2d(before, after), nn.BatchNorm2d(after)]
         if not begins_with_relu:
             del layers[0]
         self.skip: nn.Module = nn.Identity()
@@ -100,22 +101,17 @@ class Xception(nn.Module):
 class XceptionEncoder(ClassifierEncoder):
     """Xception up to its last feature map.
 
-    Args:
-        weights: see `ClassifierEncoder`, as the rest.
-
-    Raises:
-        ConfigError: if the image is too small.
-        WeightsError: if `weights` is no word of `ClassifierEncoder` and no readable path.
+    Args and errors are those of `ClassifierEncoder`.
     """
 
     def __init__(
         self,
         weights: str = "imagenet",
-        image_size: int | None = None,
+        image_size: Count | None = None,
         init_seed: int = 0,
-        pooled: str = "features",
-        train: str = "none",
-        grid_size: int | None = None,
+        pooled: Pooled = "features",
+        train: Train = "none",
+        grid_size: Count | None = None,
     ) -> None:
         published = Classifier(
             name="xception",

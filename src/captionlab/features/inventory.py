@@ -1,4 +1,4 @@
-"""The feature stores on disk: what there is, whether it is whole, and off with it."""
+"""The feature stores on disk: list, verify and remove them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class StoredFeatures:
 
     Attributes:
         folder: of the store; its name is the store's.
-        encoder: what made it, as far as it is known.
+        encoder: fingerprint of the encoder, or its architecture where the store is incomplete.
         num_encoded: images on disk.
-        num_images: of the corpus; 0 where the files do not tell.
-        num_bytes: of the files, which are made at their full size.
+        num_images: of the corpus; 0 where the files are damaged.
+        num_bytes: of the files, which have their full size from the start.
     """
 
     folder: Path
@@ -57,15 +57,15 @@ def verify_store(store: StoredFeatures) -> str | None:
     """Read every byte of a store; of an incomplete one, all blocks that are done.
 
     Returns:
-        What is wrong, or None.
+        The fault, or None.
     """
-    told = _read(store.folder / ("manifest.json" if store.complete else "progress.json"))
-    if told is None:
+    record = _read(store.folder / ("manifest.json" if store.complete else "progress.json"))
+    if record is None:
         return None if not store.complete else "manifest.json is damaged"
-    seal = told.pop("digest", None)
-    if seal is None and "blocks" not in told:
-        return "it was made by an older version, which kept no digests"
-    if store.complete and seal != digest_of_json(told):
+    seal = record.pop("digest", None)
+    if seal is None and "blocks" not in record:
+        return "it was written by an older version, which kept no digests"
+    if store.complete and seal != digest_of_json(record):
         return "manifest.json is damaged"
     for name in _ARRAYS:
         path = store.folder / f"{name}.npy"
@@ -73,10 +73,10 @@ def verify_store(store: StoredFeatures) -> str | None:
             array = np.load(path, mmap_mode="r")
         except Exception as error:  # numpy raises many kinds for a damaged header
             return f"{path.name} is damaged ({error})"
-        if store.complete and not _has_header_of(path, _shape(told, name)):
+        if store.complete and not _has_header_of(path, _shape(record, name)):
             return f"{path.name} is damaged (its header is not what was written)"
         begin = 0
-        for block in tqdm(told["blocks"], desc=f"{name}.npy", leave=False, disable=None):
+        for block in tqdm(record["blocks"], desc=f"{name}.npy", leave=False, disable=None):
             if digest_of(array[begin : block["end"]]) != block[name]:
                 return (
                     f"{path.name} is damaged (images {begin} to {block['end'] - 1} are not what "
@@ -90,7 +90,7 @@ def remove_store(root: Path, name: str) -> StoredFeatures:
     """Remove a store, complete or not.
 
     Returns:
-        What it was.
+        The removed store.
 
     Raises:
         StorageError: if there is no such store, or a process is filling it.
@@ -131,8 +131,8 @@ def _describe(folder: Path) -> StoredFeatures:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return told
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
     except (OSError, ValueError):
         return None
 

@@ -1,30 +1,34 @@
-"""Other views of training photos, so few that a frozen encoder sees each once, ever.
+"""Precomputed augmented views of training photos, each encoded once by a frozen encoder.
 
 A view is a photo changed in a way that depends on nothing but the photo's name, the view's number
-and a seed. Training draws one of them, or the plain photo, for each image and epoch. Views of odd
-number are mirrored, and in their captions left is right.
+and a seed. For each image and epoch, training draws one of the views or the plain photo. Views of
+odd number are mirrored; in their captions left and right are exchanged.
 """
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
+from captionlab.options import Count, NonNegative
 from captionlab.types import Preprocessing
+
+Share = Annotated[float, Ge(0), Le(1)]
 
 
 class Augmentation(ABC):
-    """Makes views.
+    """Makes views of a photo.
 
     Attributes:
-        num_views: beside the plain photo; they are numbered from 1.
-        fingerprint: names all that a view depends on but for its number.
+        num_views: number of views besides the plain photo; they are numbered from 1.
+        fingerprint: names everything that a view depends on besides photo and number.
     """
 
     num_views: int
@@ -36,9 +40,9 @@ class Augmentation(ABC):
 
         Args:
             photo: uint8 (3, h, w).
-            preprocessing: has S and the interpolation.
-            view: its number.
-            name: of the photo.
+            preprocessing: of the encoder, with S and the interpolation.
+            view: number of the view.
+            name: of the photo's file.
         """
 
 
@@ -72,7 +76,7 @@ class CropAugmentation(Augmentation):
     """Ten crops: the corners and the centre of an enlarged photo, and these mirrored.
 
     Args:
-        enlarge: the shorter side before the crop, over the encoder's own.
+        enlarge: length of the shorter side before the crop, relative to the encoder's size.
 
     Source:
         Krizhevsky et al. 2012, sec. 4.1.
@@ -80,9 +84,7 @@ class CropAugmentation(Augmentation):
 
     num_views = 10
 
-    def __init__(self, enlarge: float) -> None:
-        if enlarge <= 1:
-            raise ValueError(f"enlarge must be above 1, found {enlarge}.")
+    def __init__(self, enlarge: Annotated[float, Gt(1)]) -> None:
         self.enlarge = enlarge
         self.fingerprint = f"crop-{enlarge}"
 
@@ -95,35 +97,30 @@ class CropAugmentation(Augmentation):
 
 
 class RandomAugmentation(Augmentation):
-    """Turned, moved, scaled, sheared, cropped and recoloured at random, and every other mirrored.
+    """Random rotation, translation, scale, shear, crop and colour; every other view is mirrored.
 
     Args:
-        num_views: more cost disk and encoding, once, where the encoder is frozen.
-        degrees: largest turn.
-        translate: largest move, as a share of the side.
-        scale: largest enlargement and shrinking, as a share.
-        shear: largest, in degrees.
-        crop: least share of the area that is kept; 1 for no crop.
+        num_views: number of views; each takes as much disk and encoding as the plain photos.
+        degrees: largest rotation.
+        translate: largest translation, as a share of the side.
+        scale: largest enlargement or shrinking, as a share.
+        shear: largest shear, in degrees.
+        crop: smallest share of the area that is kept; 1 for no crop.
         colour: largest change of brightness, contrast and saturation, as a share.
-        seed: of all this.
+        seed: of all random choices.
     """
 
     def __init__(
         self,
-        num_views: int,
-        degrees: float,
-        translate: float,
-        scale: float,
-        shear: float,
-        crop: float,
-        colour: float,
+        num_views: Count,
+        degrees: NonNegative,
+        translate: Share,
+        scale: Annotated[float, Ge(0), Lt(1)],
+        shear: NonNegative,
+        crop: Annotated[float, Gt(0), Le(1)],
+        colour: Share,
         seed: int,
     ) -> None:
-        if num_views < 1 or not 0 < crop <= 1 or min(degrees, translate, scale, shear, colour) < 0:
-            raise ValueError(
-                "num_views must be at least 1, crop in (0, 1] and the others not negative, found "
-                f"{[num_views, crop, degrees, translate, scale, shear, colour]}."
-            )
         self.num_views = num_views
         self.seed = seed
         self.crop = crop
@@ -141,9 +138,9 @@ class RandomAugmentation(Augmentation):
         self._change = v2.Compose([affine, jitter] if colour else [affine])
 
     def __call__(self, photo: Tensor, preprocessing: Preprocessing, view: int, name: str) -> Tensor:
-        told = f"{self.seed} {view} {name}".encode()
+        key = f"{self.seed} {view} {name}".encode()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int.from_bytes(hashlib.sha256(told).digest()[:7]))
+            torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:7]))
             if self.crop < 1:
                 mode = InterpolationMode(preprocessing.interpolation)
                 cut = v2.RandomResizedCrop(
@@ -155,7 +152,7 @@ class RandomAugmentation(Augmentation):
 
 
 def plain(photo: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """The photo as the weights want it: the shorter side resized, the centre cropped.
+    """The photo as the encoder's weights expect it: the shorter side resized, the centre cropped.
 
     A photo that already has the size is not resampled.
     """

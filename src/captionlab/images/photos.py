@@ -1,4 +1,4 @@
-"""Photos as people have them: read right, or told in one line that names the file."""
+"""Decoding photos of any kind, or one line that names the file and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from captionlab.errors import DataError
 
 log = logging.getLogger(__name__)
 
-_NARROWEST = 50  # longer side over shorter: beyond, resizing the shorter makes a giant
+_NARROWEST = 50  # longer side over shorter; beyond it, resizing the shorter side fills the memory
 
 
 def read_image(path: Path) -> Image.Image:
     """Decode a photo of any kind that Pillow knows, upright, as 8-bit RGB.
 
-    Of an animation it is the first frame; what is transparent becomes white, as a browser shows
-    it; 16-bit grey is scaled to 8 bits, where Pillow would clip it.
+    Of an animation it is the first frame. Transparent pixels become white, as in a browser. 16-bit
+    grey is scaled to 8 bits, where Pillow would clip it.
 
     Raises:
-        DataError: if the file cannot be decoded, or its size is no photo's; it names the file.
+        DataError: if the file cannot be decoded, or is too narrow for a photo; it names the file.
     """
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:
@@ -38,8 +38,10 @@ def read_image(path: Path) -> Image.Image:
     except UnidentifiedImageError as error:
         raise DataError(f"photo {path} cannot be read: {_first_bytes(path)}.") from error
     except Exception as error:  # Pillow's parsers raise many kinds for a damaged file
-        told = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise DataError(f"photo {path} cannot be read: {told or type(error).__name__}.") from error
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise DataError(
+            f"photo {path} cannot be read: {reason or type(error).__name__}."
+        ) from error
     if max(image.size) > _NARROWEST * min(image.size):
         raise DataError(
             f"photo {path} has {image.width}x{image.height} pixels; "
@@ -86,17 +88,18 @@ class _Examined(Dataset[tuple[str, str]]):
 
 
 def num_cores() -> int:
-    """That this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def examine_photos(paths: Sequence[Path], num_workers: int) -> Iterator[tuple[str, str]]:
-    """Decode every photo, in processes, with a progress bar where a person is watching.
+    """Decode every photo, in worker processes, with a progress bar on a terminal.
 
     Yields:
-        Per path, in order: why it cannot be read, or nothing; the SHA-256 of its bytes, if it can.
+        For each path, in order: the reason why it cannot be read, and an empty string; or an empty
+        string, and the SHA-256 of its bytes.
     """
     loader: Any = DataLoader(
         _Examined(paths), batch_size=32, num_workers=num_workers, collate_fn=list

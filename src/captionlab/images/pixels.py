@@ -1,4 +1,4 @@
-"""Photos as an encoder's pixels, decoded by worker processes ahead of their use."""
+"""Photos as an encoder's pixels, decoded in worker processes ahead of their use."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from captionlab.types import Preprocessing
 
 
 class Photos(Dataset[Tensor | str]):
-    """Pixels uint8 (3, S, S), or why a photo cannot be read.
+    """Items are pixels, uint8 (3, S, S), or the reason why a photo cannot be read.
 
     Args:
-        photos: files, and which view of each; None for the plain one.
+        photos: files, each with one of its views; None for the plain photo.
         preprocessing: of the encoder.
     """
 
@@ -42,7 +42,7 @@ class Photos(Dataset[Tensor | str]):
 
 
 def stack(photos: Sequence[Tensor | str]) -> Tensor | str:
-    """uint8 (B, 3, S, S), or why one of them cannot be read."""
+    """All pixels, uint8 (B, 3, S, S), or the reason why one photo cannot be read."""
     unreadable = [photo for photo in photos if isinstance(photo, str)]
     if unreadable:
         return unreadable[0]
@@ -50,9 +50,9 @@ def stack(photos: Sequence[Tensor | str]) -> Tensor | str:
 
 
 def pixel_batches(photos: Photos, batch_size: int, num_workers: int) -> Iterator[Tensor]:
-    """Decoded photos in order, uint8 (B, 3, S, S), made ahead of their use.
+    """Decoded photos in order, uint8 (B, 3, S, S).
 
-    The workers start at once: forked before the encoder is loaded they stay small.
+    The workers start at once: forked before the encoder is loaded, they take little memory.
 
     Raises:
         DataError: if a photo cannot be read.

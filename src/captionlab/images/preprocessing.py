@@ -14,7 +14,7 @@ from captionlab.types import Preprocessing
 
 
 def read_pixels(path: Path, preprocessing: Preprocessing, view: View | None = None) -> Tensor:
-    """Decode, turn upright, make RGB, and make the encoder's plain input or another view.
+    """Decode a photo, and resize and crop it to the encoder's plain input or to one of its views.
 
     Returns:
         uint8 (3, S, S).
@@ -27,7 +27,7 @@ def read_pixels(path: Path, preprocessing: Preprocessing, view: View | None = No
 
 
 def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """From uint8 (B, 3, S, S) to float32, less the mean and over the deviation per channel."""
+    """Pixels uint8 (B, 3, S, S) as float32, minus the mean and divided by the std per channel."""
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)
     std = torch.tensor(preprocessing.std, device=pixels.device).view(3, 1, 1)
     return (pixels.float() / 255 - mean) / std

@@ -1,4 +1,4 @@
-"""What people say of a photo, and of its mirror image."""
+"""Captions of mirrored photos."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _MIRRORED = {"left": "right", "right": "left"}
 
 
 def mirror_words(words: Iterable[str]) -> list[str]:
-    """A caption of the mirrored photo: left is right."""
+    """The words of a caption with left and right exchanged."""
     return [_MIRRORED.get(word, word) for word in words]

@@ -1,16 +1,16 @@
-"""How a caption becomes words."""
+"""Tokenizers: a caption in, its words out."""
 
 from __future__ import annotations
 
 import re
 import string
+from abc import ABC, abstractmethod
 from functools import lru_cache
-from typing import Protocol
 
 from captionlab.errors import ConfigError
 
-# The tokens that the official evaluation drops. Its bracket names are in upper case and never
-# match, tokens being lower-cased: brackets stay in the text as -lrb- and -rrb-.
+# The tokens that the official evaluation drops. Its names of brackets are in upper case and so
+# never match the lower-cased tokens: brackets stay in the text as -lrb- and -rrb-.
 PUNCTUATION = frozenset(
     ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-"]
     + [".", "?", "!", ",", ":", "-", "--", "...", ";"]
@@ -32,7 +32,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-# What may reach across a space: markup, fractions, and abbreviations that more text follows.
+# Tokens that may reach across a space: markup, fractions, abbreviations followed by more text.
 _REACHES_ON = re.compile(r"[</]|(?:mr|mrs|ms|dr|st|jr|sr|vs|etc|no|mt|ft)\.$")
 _SPLIT = {
     "cannot": ("can", "not"),
@@ -47,14 +47,16 @@ _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _DROPPED = PUNCTUATION | {'"', "\u201c", "\u201d", "\u2018", "\u2019"}
 
 
-class Tokenizer(Protocol):
+class Tokenizer(ABC):
     """Splits a caption into words."""
 
-    def __call__(self, caption: str) -> list[str]: ...
+    @abstractmethod
+    def __call__(self, caption: str) -> list[str]:
+        """The words of a caption, in order; none holds a space."""
 
 
-class CleanedTokenizer:
-    """Lower case, no punctuation, no words with digits: what the course projects do.
+class CleanedTokenizer(Tokenizer):
+    """Lower case, no punctuation, no words with digits: as in course projects.
 
     Example:
         >>> CleanedTokenizer()("The dog's owner can't see 2 T-shirts (red).")
@@ -66,11 +68,11 @@ class CleanedTokenizer:
         return [word for word in words if not any(letter.isdigit() for letter in word)]
 
 
-class SpacyTokenizer:
+class SpacyTokenizer(Tokenizer):
     """The words of spaCy's rules for a language, lower-cased, punctuation dropped.
 
     Args:
-        language: of spaCy; a blank pipeline, which downloads nothing.
+        language: spaCy's code of the language, such as `en`; nothing is downloaded for it.
 
     Raises:
         ConfigError: if spaCy is not installed or does not know the language.
@@ -96,8 +98,8 @@ class SpacyTokenizer:
         return [word.text for word in words if not word.is_punct and not word.is_space]
 
 
-class PTBTokenizer:
-    """Penn Treebank words, lower-cased, punctuation dropped, as the official evaluation has them.
+class PTBTokenizer(Tokenizer):
+    """Penn Treebank words, lower-cased, punctuation dropped, as in the official evaluation.
 
     Source: the rules of Stanford's PTBTokenizer 3.4.1 (`-lowerCase`) as far as captions need them,
     and pycocoevalcap's list of punctuation.
@@ -111,16 +113,16 @@ class PTBTokenizer:
         text = caption.lower().replace("\u2019", "'")
         words: list[str] = []
         for chunk in text.split():
-            found = _words_of_chunk(chunk)
-            if found is None:
+            chunk_words = _words_of_chunk(chunk)
+            if chunk_words is None:
                 return _words(text)
-            words += found
+            words += chunk_words
         return words
 
 
 @lru_cache(maxsize=2**17)  # COCO's captions are 7 million chunks, of which 60,000 differ
 def _words_of_chunk(chunk: str) -> tuple[str, ...] | None:
-    """Words of what stands between spaces; None if they may depend on its neighbours."""
+    """Words of a chunk between spaces; None if they may depend on its neighbours."""
     return None if _REACHES_ON.search(chunk) else tuple(_words(chunk))
 
 

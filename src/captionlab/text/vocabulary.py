@@ -1,11 +1,15 @@
-"""The words that a model knows, and their ids."""
+"""The words of a model, and their ids."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from typing import Annotated
 
+from annotated_types import Ge
+
+from captionlab.options import Count
 from captionlab.types import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
 _SPECIAL = {PAD_ID: "<pad>", START_ID: "<start>", END_ID: "<end>", UNKNOWN_ID: "<unk>"}
@@ -31,14 +35,17 @@ class Vocabulary:
 
     @classmethod
     def build(
-        cls, captions: Iterable[Sequence[str]], min_count: int, max_size: int | None
+        cls,
+        captions: Iterable[Sequence[str]],
+        min_count: Count,
+        max_size: Annotated[int, Ge(len(_SPECIAL) + 1)] | None,
     ) -> Vocabulary:
-        """Of the words of training captions, most frequent first, then by spelling.
+        """A vocabulary of the words of training captions, most frequent first, then by spelling.
 
         Args:
             captions: tokenised.
-            min_count: a word seen fewer times is unknown.
-            max_size: at most so many words, special ones included; None for no limit.
+            min_count: a word that occurs fewer times is unknown.
+            max_size: at most so many words, special ones included; null for no limit.
         """
         counts = Counter(chain.from_iterable(captions))
         kept = [word for word, count in counts.items() if count >= min_count]
@@ -63,10 +70,10 @@ class Vocabulary:
         return " ".join(words)
 
     def coverage(self, captions: Iterable[Sequence[str]]) -> float:
-        """The share of running words that are known, in [0, 1]; 1 if there are none."""
+        """Share of running words that are known, in [0, 1]; 1 if there are no words."""
         known = [word in self._ids for caption in captions for word in caption]
         return sum(known) / len(known) if known else 1.0
 
     def to_list(self) -> list[str]:
-        """All words by id, for a checkpoint; `Vocabulary` of it is the same again."""
+        """All words by id; `Vocabulary(words)` makes an equal vocabulary of them."""
         return list(self._words)

@@ -16,22 +16,23 @@ def read_word_vectors(path: Path, words: Sequence[str], dim: int) -> tuple[Tenso
     """The vectors of known words, from lines of a word and its values.
 
     Args:
-        path: a line may come first with two whole numbers, of words and of values. The first
-            line of a word counts.
+        path: text file; its first line may be the numbers of words and of values. Of a word with
+            several lines the first counts.
         words: all words by id; padding gets no vector.
         dim: values per word.
 
     Returns:
-        Ids, int64 (n,), ascending, and vectors, float32 (n, dim), of the n words found.
+        Ids, int64 (n,), ascending, and vectors, float32 (n, dim), of the n words that the file has.
 
     Raises:
-        ConfigError: if the file is missing, no such text, or a word has another number of values.
+        ConfigError: if the file is missing, is no such text, or has another number of values for
+            a word.
     """
     ids = {word: i for i, word in enumerate(words) if i != PAD_ID}
-    found: dict[int, list[float]] = {}
+    by_id: dict[int, list[float]] = {}
     for number, line in _lines(path):
         word, _, rest = line.partition(" ")
-        if word not in ids or ids[word] in found:
+        if word not in ids or ids[word] in by_id:
             continue
         values = _values(rest)
         if values is None or len(values) != dim:
@@ -39,17 +40,17 @@ def read_word_vectors(path: Path, words: Sequence[str], dim: int) -> tuple[Tenso
                 f"decoder.word_vectors={path}, line {number}: {dim} numbers must follow {word!r}, "
                 f"found {rest[:40]!r}."
             )
-        found[ids[word]] = values
-    known = sorted(found)
-    vectors = torch.tensor([found[i] for i in known], dtype=torch.float32).view(-1, dim)
+        by_id[ids[word]] = values
+    known = sorted(by_id)
+    vectors = torch.tensor([by_id[i] for i in known], dtype=torch.float32).view(-1, dim)
     return torch.tensor(known, dtype=torch.int64), vectors
 
 
 def word_vector_dim(path: Path) -> int:
-    """How many values the first word has.
+    """The number of values of the first word.
 
     Raises:
-        ConfigError: if the file is missing or no such text.
+        ConfigError: if the file is missing or is no such text.
     """
     for _, line in _lines(path):
         values = _values(line.partition(" ")[2])

@@ -19,29 +19,29 @@ _FORM = '{"image": ..., "caption" or "captions": ...[, "split": ...]}'
 def _fits(tree: Tree, path: Path) -> bool:
     first = tree.head(path).lstrip().partition("\n")[0]
     try:
-        found = json.loads(first)
+        entry = json.loads(first)
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and "image" in found and bool({"caption", "captions"} & {*found})
+    return isinstance(entry, dict) and "image" in entry and bool({"caption", "captions"} & {*entry})
 
 
 def _read(tree: Tree, path: Path, options: Options) -> CaptionCorpus:
     collected = Collected(path, "line", tree)
     for number, line in enumerate(read_lines(path), 1):
         if line.strip():
-            found = parse_json(line, f"{path}, line {number}")
-            _take(collected, number, found, options.use_restval)
+            entry = parse_json(line, f"{path}, line {number}")
+            _take(collected, number, entry, options.use_restval)
     return divide_as_given(collected, options)
 
 
-def _take(collected: Collected, number: int, found: Any, use_restval: bool) -> None:
-    image = found.get("image") if isinstance(found, dict) else None
-    captions = found.get("captions", [found.get("caption")]) if isinstance(image, str) else None
+def _take(collected: Collected, number: int, entry: Any, use_restval: bool) -> None:
+    image = entry.get("image") if isinstance(entry, dict) else None
+    captions = entry.get("captions", [entry.get("caption")]) if isinstance(image, str) else None
     if not isinstance(image, str) or not isinstance(captions, list) or not captions:
-        raise collected.error(number, f"expected {_FORM}, found {json.dumps(found)[:60]}.")
+        raise collected.error(number, f"expected {_FORM}, found {json.dumps(entry)[:60]}.")
     split: Split | None = None
-    if found.get("split") is not None:
-        split = collected.split(number, found["split"], use_restval)
+    if entry.get("split") is not None:
+        split = collected.split(number, entry["split"], use_restval)
         if split is None:
             return
     for caption in captions:

@@ -71,31 +71,33 @@ def _official(collected: Collected, origin: dict[str, str], seed: int) -> Splits
 
 def _collect(collected: Collected, folder: str, names: dict[str, str]) -> None:
     path, tree = collected.file, collected.tree
-    found = parse_json(read_text(path), str(path))
-    if not isinstance(found, dict) or not all(
-        isinstance(found.get(key), list) for key in ("images", "annotations")
+    content = parse_json(read_text(path), str(path))
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), list) for key in ("images", "annotations")
     ):
         raise DataError(
             f'{path}: expected {{"images": [...], "annotations": [...]}} as COCO has it.'
         )
-    for number, entry in enumerate(found["images"], 1):
+    for number, entry in enumerate(content["images"], 1):
         image, name = _pair(collected, number, "image", entry, "id", "file_name")
         if not isinstance(name, str):
             raise collected.error(number, f"expected a file_name, found {name!r:.60}.")
         collected.image(number, str(image), tree.photo(f"{folder}/{name}", name))
         names[name] = str(image)
-    seen: set[int] = set()
-    for number, entry in enumerate(found["annotations"], 1):
+    earlier: set[int] = set()
+    for number, entry in enumerate(content["annotations"], 1):
         image, caption = _pair(collected, number, "annotation", entry, "image_id", "caption")
-        image_id, own = str(image), entry.get("id")
+        image_id, annotation_id = str(image), entry.get("id")
         if image_id not in collected.images:
             raise collected.error(
                 number, f"image_id {image} is not among the images.", unit="annotation"
             )
-        if isinstance(own, int):
-            if own in seen:
-                raise collected.error(number, f"id {own} was there before.", unit="annotation")
-            seen.add(own)
+        if isinstance(annotation_id, int):
+            if annotation_id in earlier:
+                raise collected.error(
+                    number, f"id {annotation_id} was there before.", unit="annotation"
+                )
+            earlier.add(annotation_id)
         collected.caption(number, image_id, caption, unit="annotation")
 
 
@@ -103,9 +105,9 @@ def _pair(
     collected: Collected, number: int, unit: str, entry: Any, id_key: str, text_key: str
 ) -> tuple[int, object]:
     if isinstance(entry, dict):
-        found = entry.get(id_key)
-        if isinstance(found, int) and not isinstance(found, bool):
-            return found, entry.get(text_key)
+        number_id = entry.get(id_key)
+        if isinstance(number_id, int) and not isinstance(number_id, bool):
+            return number_id, entry.get(text_key)
     raise collected.error(
         number, f"expected {id_key} and {text_key}, found {json.dumps(entry)[:60]}.", unit=unit
     )

@@ -1,4 +1,4 @@
-"""What a file says, image by image, and how it becomes a corpus."""
+"""Images and captions of a file, collected and checked, and how they become a corpus."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class Collected:
         self._num_restval = 0
         self._joins: bool | None = None
 
-    def error(self, number: int, told: str, unit: str | None = None) -> DataError:
-        """The error of an entry."""
-        return DataError(f"{self.file}, {unit or self.unit} {number}: {told}")
+    def error(self, number: int, problem: str, unit: str | None = None) -> DataError:
+        """The error for an entry of the file."""
+        return DataError(f"{self.file}, {unit or self.unit} {number}: {problem}")
 
     def split(self, number: int, name: object, use_restval: bool) -> Split | None:
         """The split that an entry names; None for `restval` where it is left out.
@@ -80,12 +80,12 @@ class Collected:
             self._num_restval += 1
             self._joins = use_restval
             return "train" if use_restval else None
-        found = SPLIT_NAMES.get(name.strip().lower()) if isinstance(name, str) else None
-        if found is None:
+        split = SPLIT_NAMES.get(name.strip().lower()) if isinstance(name, str) else None
+        if split is None:
             raise self.error(
                 number, f"split {name!r:.60} is unknown; use train, restval, val or test."
             )
-        return found
+        return split
 
     def image(
         self, number: int, image_id: object, photo: Path | None, split: Split | None = None
@@ -95,7 +95,7 @@ class Collected:
         Args:
             number: of the entry, from 1.
             image_id: of the corpus.
-            photo: None if it was not found.
+            photo: None if there is no such file.
             split: None if the file does not say.
 
         Raises:
@@ -160,7 +160,7 @@ class Collected:
         Raises:
             DataError: if a photo is missing or an image has no caption.
         """
-        found: dict[Split, list[CaptionedImage]] = {split: [] for split in SPLITS}
+        splits: dict[Split, list[CaptionedImage]] = {split: [] for split in SPLITS}
         missing: list[str] = []
         folders: set[Path] = set()
         for split, image_id in chosen:
@@ -171,15 +171,17 @@ class Collected:
                 missing.append(image_id)
                 continue
             folders.add(image.photo.parent)
-            found[split].append(CaptionedImage(image_id, image.photo, tuple(image.captions)))
+            splits[split].append(CaptionedImage(image_id, image.photo, tuple(image.captions)))
         if missing:
+            similar = self.tree.other_case(missing[0])
+            advice = f"name it as {similar}, or " if similar else ""
             raise DataError(
                 f"{self.images[missing[0]].place}: photo {missing[0]} is missing "
-                f"({len(missing)} of {len(self.images)} are); unpack all photos below "
-                f"{self.tree.root}."
+                f"({len(missing)} of {len(self.images)} are); {advice}"
+                f"unpack all photos below {self.tree.root}."
             )
         self._note(folders)
-        return {split: tuple(images) for split, images in found.items()}
+        return {split: tuple(images) for split, images in splits.items()}
 
     def _note(self, folders: Set[Path]) -> None:
         """Say what photos, of the folders used, and what captions there are besides."""
@@ -188,9 +190,9 @@ class Collected:
             for image in self.images.values()
         )
         skipped = 0 if self._joins else self._num_restval  # left out, and noted below
-        strangers = sum(map(self.tree.num_photos, folders)) - known - skipped
-        if strangers > 0:
-            self.notes.append(f"{strangers} more photos lie beside, without captions: left out")
+        uncaptioned = sum(map(self.tree.num_photos, folders)) - known - skipped
+        if uncaptioned > 0:
+            self.notes.append(f"{uncaptioned} more photos lie beside, without captions: left out")
         if self._num_restval:
             done = "joined training" if self._joins else "left out"
             self.notes.append(f"{self._num_restval} entries of split restval: {done}")

@@ -1,4 +1,4 @@
-"""What a reader declares: how its files are known, and how they are read."""
+"""What a reader declares: how its files are recognised, and how they are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captionlab.errors import DataError
 
 @dataclass(frozen=True)
 class Options:
-    """What readers are told besides the files.
+    """What readers get besides the files.
 
     Attributes:
         name: of the corpus.
@@ -34,14 +34,14 @@ class Dialect:
     """One form in which captions lie on disk.
 
     Attributes:
-        name: of the dialect.
-        looks_for: what its files look like, for people.
-        file_names: patterns of its files' usual names, best first; by these a file is known whose
-            content is damaged, and one chosen where several fit.
-        suffixes: of files that may be its.
-        fits: whether a file begins as it should.
-        read: reads the file that was found.
-        overrules: dialects that say less about the same photos when they lie beside.
+        name: value of the option `dialect`.
+        looks_for: description of its files, for people.
+        file_names: patterns of its files' usual names, best first; they identify a damaged file,
+            and decide between several that fit.
+        suffixes: of the files that are looked into.
+        fits: whether the beginning of a file is of this form.
+        read: reads such a file.
+        overrules: dialects that are passed over where both fit, because they say less.
     """
 
     name: str
@@ -61,9 +61,9 @@ class Dialect:
         fitting = [path for path in tree.files(self.suffixes) if self.fits(tree, path)]
         named = self._named(fitting)
         if named is None and len(fitting) > 1:
-            told = ", ".join(str(path) for path in fitting[:3])
+            files = ", ".join(str(path) for path in fitting[:3])
             raise DataError(
-                f"several files hold captions ({told}); leave one of them in data.root."
+                f"several files hold captions ({files}); leave one of them in data.root."
             )
         return named or next(iter(fitting), None)
 

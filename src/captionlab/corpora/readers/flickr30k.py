@@ -47,7 +47,7 @@ def _read(tree: Tree, path: Path, options: Options) -> CaptionCorpus:
 
 def _read_table(tree: Tree, path: Path) -> Collected:
     collected = Collected(path, "line", tree)
-    seen: set[tuple[str, str]] = set()
+    earlier: set[tuple[str, str]] = set()
     lines = read_lines(path)
     if not _HEADER.fullmatch(lines[0]):
         raise collected.error(
@@ -68,9 +68,9 @@ def _read_table(tree: Tree, path: Path) -> Collected:
                 number, f"expected 'IMAGE| NUMBER| CAPTION', found {line[:60]!r}."
             )
         image, which, caption = match.groups()
-        if (image, which) in seen:
+        if (image, which) in earlier:
             raise collected.error(number, f"caption {which} of {image} was there before; keep one.")
-        seen.add((image, which))
+        earlier.add((image, which))
         collected.row(number, image, caption)
     return collected
 

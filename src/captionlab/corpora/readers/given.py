@@ -1,4 +1,4 @@
-"""Splits of one's own data: as the rows say, as lists beside them say, or drawn."""
+"""Splits of one's own data: given by the rows, given by lists beside them, or drawn."""
 
 from __future__ import annotations
 

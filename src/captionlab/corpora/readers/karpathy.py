@@ -32,20 +32,20 @@ def _fits(tree: Tree, path: Path) -> bool:
 
 
 def _read(tree: Tree, path: Path, options: Options) -> CaptionCorpus:
-    found = parse_json(read_text(path), str(path))
-    entries = found.get("images") if isinstance(found, dict) else None
+    content = parse_json(read_text(path), str(path))
+    entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise DataError(f'{path}: expected {{"images": [...], "dataset": ...}} as Karpathy wrote.')
     collected = Collected(path, "image", tree, skip_empty=True)
     for number, entry in enumerate(entries, 1):
         name, split, captions = _fields(collected, number, entry)
-        belongs = collected.split(number, split, options.use_restval)
-        if belongs is None:
+        given = collected.split(number, split, options.use_restval)
+        if given is None:
             continue
         folder = entry.get("filepath", "")
         image_id = str(entry["cocoid"]) if "cocoid" in entry else name
         photo = tree.photo(*_names(folder if isinstance(folder, str) else "", name))
-        collected.image(number, image_id, photo, belongs)
+        collected.image(number, image_id, photo, given)
         for caption in captions:
             collected.caption(number, image_id, caption)
     splits = collected.divide(lambda image: collected.images[image].split or "train")

@@ -33,13 +33,13 @@ def find_lists(tree: Tree) -> dict[Split, Path] | None:
         by_folder.setdefault(path.parent, {})[path.name] = path
     for names in _LISTS:
         for files in by_folder.values():
-            found = {split: files[name] for split, name in names.items() if name in files}
-            if len(found) == len(names):
-                return found
-            if found and names is FLICKR8K_LISTS:
-                missing = next(name for split, name in names.items() if split not in found)
+            lists = {split: files[name] for split, name in names.items() if name in files}
+            if len(lists) == len(names):
+                return lists
+            if lists and names is FLICKR8K_LISTS:
+                missing = next(name for split, name in names.items() if split not in lists)
                 raise DataError(
-                    f"split file {missing} is missing beside {next(iter(found.values()))}; the "
+                    f"split file {missing} is missing beside {next(iter(lists.values()))}; the "
                     f"original release has {', '.join(names.values())}."
                 )
     return None

@@ -112,26 +112,26 @@ class _Table:
             for batch in self.file.iter_batches(
                 _ROWS, columns=[*others, *([image] if image else [])]
             ):
-                for found in batch.to_pylist():
-                    yield self._row(number, found)
+                for values in batch.to_pylist():
+                    yield self._row(number, values)
                     number += 1
         except DataError:
             raise
         except Exception as error:
             raise _damaged(self.path, error) from error
 
-    def _row(self, number: int, found: dict[str, Any]) -> _Row:
-        image = found.get("image")
+    def _row(self, number: int, values: dict[str, Any]) -> _Row:
+        image = values.get("image")
         inside: dict[str, Any] = image if isinstance(image, dict) else {"bytes": image}
-        told = found.get("filename") or inside.get("path")
-        name = str(told) if told else f"{self.path.stem}_{number:06d}"
+        given = values.get("filename") or inside.get("path")
+        name = str(given) if given else f"{self.path.stem}_{number:06d}"
         if Path(name).name != name or name.startswith(".") or "\0" in name:
             raise DataError(f"{self.path}, row {number + 1}: {name!r:.60} is no photo's file name.")
-        captions = found.get("caption")
+        captions = values.get("caption")
         if not isinstance(captions, list):
             captions = [] if captions is None else [captions]
-        captions = [*captions, *(v for k, v in found.items() if _NUMBERED.fullmatch(k))]
-        split = found.get("split", self.named_split)
+        captions = [*captions, *(v for k, v in values.items() if _NUMBERED.fullmatch(k))]
+        split = values.get("split", self.named_split)
         return _Row(name, captions, split, inside.get("bytes"))
 
 
@@ -141,14 +141,14 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 
 def _unpack(tables: list[_Table], root: Path) -> Path:
-    """The photos as files of their own in a folder below `root`, made once and named by the tables.
+    """The photos as files in a folder below `root`, written once and named by the tables' state.
 
     Raises:
         DataError: if a row has no photo, or two have one name.
         StorageError: if the folder cannot be written.
     """
-    told = [[t.path.name, t.path.stat().st_size, t.path.stat().st_mtime_ns] for t in tables]
-    folder = root / hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+    state = [[t.path.name, t.path.stat().st_size, t.path.stat().st_mtime_ns] for t in tables]
+    folder = root / hashlib.sha256(json.dumps(state).encode()).hexdigest()[:12]
     try:
         if not folder.exists():
             root.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ def read_tokens(tree: Tree, path: Path) -> Collected:
         DataError: for a line of another form, an empty caption, and a number that comes twice.
     """
     collected = Collected(path, "line", tree)
-    seen: set[tuple[str, str]] = set()
+    earlier: set[tuple[str, str]] = set()
     for number, line in enumerate(read_lines(path), 1):
         if not line:
             continue
@@ -30,9 +30,9 @@ def read_tokens(tree: Tree, path: Path) -> Collected:
                 number, f"expected 'IMAGE.jpg#NUMBER<tab>CAPTION', found {line[:60]!r}."
             )
         image, which, caption = match.groups()
-        if (image, which) in seen:
+        if (image, which) in earlier:
             raise collected.error(number, f"caption {image}#{which} was there before; keep one.")
-        seen.add((image, which))
+        earlier.add((image, which))
         collected.row(number, image, caption)
     if not collected.images:
         raise DataError(f"{path} is empty; expected lines 'IMAGE.jpg#NUMBER<tab>CAPTION'.")

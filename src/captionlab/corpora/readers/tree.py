@@ -17,8 +17,8 @@ _HEAD_BYTES = 65536
 class Tree:
     """The root, its folders and their folders; hidden ones are left alone.
 
-    At COCO's size a stat per photo takes minutes on a network disk, so folders are listed instead,
-    each once and when first needed.
+    At COCO's size a stat per photo takes minutes on a network disk. So every folder is listed
+    instead, once, when it is first needed.
 
     Args:
         root: folder of a data set.
@@ -65,6 +65,11 @@ class Tree:
                     return Path(where, file)
         return None
 
+    def other_case(self, name: str) -> str | None:
+        """A file's name that differs from `name` in upper and lower case alone; None if none."""
+        names = (file for base in self._bases for file in self._list(base)[0])
+        return next((file for file in names if file.lower() == name.lower()), None)
+
     def num_photos(self, folder: Path) -> int:
         """Files in a folder that are photos by their suffix."""
         return sum(name.lower().endswith(_PHOTO_SUFFIXES) for name in self._list(str(folder))[0])
@@ -75,11 +80,11 @@ class Tree:
         return sorted(folders, key=lambda folder: Path(folder).name not in _PHOTO_FOLDERS)
 
     def _folders(self, depth: int) -> list[str]:
-        found = level = [str(self.root)]
+        folders = level = [str(self.root)]
         for _ in range(depth):
             level = [f"{folder}/{name}" for folder in level for name in self._list(folder)[1]]
-            found = found + level
-        return found
+            folders = folders + level
+        return folders
 
     def _list(self, folder: str) -> tuple[frozenset[str], list[str]]:
         """Names of files and of folders in a folder; none if it cannot be listed."""

@@ -1,0 +1,271 @@
+"""Data sets on disk, to be read into a `CaptionCorpus`; torch is not imported here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any, Literal
+
+from captionlab import __version__
+from captionlab.corpora.corpus import CaptionCorpus
+from captionlab.corpora.readers import check_dialect, dialects, read_corpus
+from captionlab.corpora.readers.tree import Tree
+from captionlab.corpora.shapes import (
+    ATTRIBUTES,
+    check_caption,
+    generate_shapes,
+    read_scenes,
+    recipe,
+)
+from captionlab.corpora.usable import without_bad_photos
+from captionlab.files import write_json
+from captionlab.options import Count, Derived
+
+OnBadImage = Literal["error", "skip"]
+# A file may change twice within the resolution of its time; FAT has the coarsest, 2 seconds.
+_CLOCK_NANOSECONDS = 2_000_000_000
+_SAMPLED = 16  # photos: asking for the size of each takes minutes on a network disk
+
+
+class CaptionDataset(ABC):
+    """A data set on disk.
+
+    A subclass implements `read_all`; it may identify its content faster than by reading it, and
+    may know more of its images than their captions.
+
+    Args:
+        root: folder of the data set.
+        on_bad_image: `error` stops at a photo that cannot be read; `skip` leaves its image out,
+            and the corpus says how many and which.
+        cache_dir: folder for what is derived from the data set; None for a hidden one in `root`.
+        num_workers: processes that decode photos to find the unreadable ones.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        on_bad_image: OnBadImage = "error",
+        *,
+        cache_dir: Annotated[Path | None, Derived] = None,
+        num_workers: Annotated[int, Derived] = 0,
+    ) -> None:
+        self.root = Path(root).expanduser()
+        self.on_bad_image = on_bad_image
+        self.cache_dir = self.root / ".captionlab" if cache_dir is None else cache_dir
+        self.num_workers = num_workers
+
+    @abstractmethod
+    def read_all(self) -> CaptionCorpus:
+        """The corpus, whatever photos can be decoded.
+
+        Raises:
+            DataError: if the files are missing or damaged.
+        """
+
+    def identity(self) -> dict[str, Any]:
+        """Names the captions and splits of `read_all`, in JSON types, wherever the files lie.
+
+        Raises:
+            DataError: as `read_all`.
+        """
+        return {"corpus": self.read_all().fingerprint}
+
+    def read(self) -> CaptionCorpus:
+        """The corpus, less the images that `on_bad_image` leaves out.
+
+        Raises:
+            DataError: if the files are missing or damaged.
+        """
+        corpus = self.read_all()
+        if self.on_bad_image == "error":
+            return corpus
+        return without_bad_photos(corpus, self.cache_dir / "features", self.num_workers)
+
+    def truth(self, captions: Mapping[str, str]) -> dict[str, float]:
+        """Share of the captions' claims that are true of the known scenes, in [0, 1], by kind.
+
+        Args:
+            captions: image id to caption.
+
+        Returns:
+            Nothing, where all that is known of an image are its captions.
+        """
+        return {}
+
+
+class Shapes(CaptionDataset):
+    """The embedded drawn scenes, generated in `root` when they are first read.
+
+    Args:
+        num_train: images of the training split.
+        num_val: images of the validation split.
+        num_test: images of the test split.
+        image_size: side of an image, in pixels.
+        generator_seed: of scenes and captions.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        num_train: Count,
+        num_val: Count,
+        num_test: Count,
+        image_size: Count,
+        generator_seed: int,
+        on_bad_image: OnBadImage = "error",
+        *,
+        cache_dir: Annotated[Path | None, Derived] = None,
+        num_workers: Annotated[int, Derived] = 0,
+    ) -> None:
+        super().__init__(root, on_bad_image, cache_dir=cache_dir, num_workers=num_workers)
+        self._arguments = (num_train, num_val, num_test, image_size, generator_seed)
+
+    def read_all(self) -> CaptionCorpus:
+        generate_shapes(self.root, *self._arguments)
+        return read_corpus(self.root, "flickr8k", "shapes")
+
+    def identity(self) -> dict[str, Any]:
+        return {"shapes": recipe(*self._arguments)}
+
+    def truth(self, captions: Mapping[str, str]) -> dict[str, float]:
+        """Share of true claims by attribute, and of captions without a false claim as `all`."""
+        scenes = read_scenes(self.root)
+        claims = [check_caption(c.split(), scenes[image]) for image, c in captions.items()]
+        shares = {"all": fmean(all(t == n for t, n in c.values()) for c in claims)}
+        for attribute in ATTRIBUTES:
+            num_true = sum(c[attribute][0] for c in claims)
+            if num_claims := sum(c[attribute][1] for c in claims):
+                shares[attribute] = num_true / num_claims
+        return shares
+
+
+class CaptionFolder(CaptionDataset):
+    """A folder with captions and photos, in any form that `captionlab.corpora.readers` knows.
+
+    Args:
+        dialect: name of the reader, or `auto` to detect the form from the contents.
+        split_seed: of splits that are drawn where the files give none.
+
+    Attributes:
+        corpus_name: name of the corpus; None for the folder's.
+
+    Raises:
+        DataError: if there is no reader of that name.
+    """
+
+    corpus_name: str | None = None
+    use_restval = True
+
+    def __init__(
+        self,
+        root: str | Path,
+        dialect: str = "auto",
+        split_seed: int = 0,
+        on_bad_image: OnBadImage = "error",
+        *,
+        cache_dir: Annotated[Path | None, Derived] = None,
+        num_workers: Annotated[int, Derived] = 0,
+    ) -> None:
+        super().__init__(root, on_bad_image, cache_dir=cache_dir, num_workers=num_workers)
+        check_dialect(dialect)
+        self.dialect = dialect
+        self.split_seed = split_seed
+
+    def read_all(self) -> CaptionCorpus:
+        return read_corpus(
+            self.root,
+            self.dialect,
+            self.corpus_name,
+            split_seed=self.split_seed,
+            use_restval=self.use_restval,
+            unpack_dir=self.cache_dir / "photos",
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """The corpus's fingerprint, and the sizes of some photos, which a resized copy changes.
+
+        The fingerprint is kept in `cache_dir`, so that the captions are read again only after one
+        of their files has changed.
+        """
+        digest, modified_at = self._state()
+        record = self.cache_dir / ".fingerprints" / f"{digest}.json"
+        if record.exists():
+            known = json.loads(record.read_text(encoding="utf-8"))
+        else:
+            corpus = self.read_all()
+            images = corpus.images
+            sample = {i * (len(images) - 1) // (_SAMPLED - 1) for i in range(_SAMPLED)}
+            photos = [os.path.relpath(images[i].path, self.root) for i in sorted(sample)]
+            known = {"corpus": corpus.fingerprint, "photos": photos}
+            if time.time_ns() - modified_at > _CLOCK_NANOSECONDS:
+                with contextlib.suppress(OSError):  # a cache that is read-only or full
+                    record.parent.mkdir(parents=True, exist_ok=True)
+                    write_json(record, known)
+        paths = [self.root / name for name in known["photos"]]
+        sizes = [path.stat().st_size if path.exists() else None for path in paths]
+        return {"corpus": known["corpus"], "photo_bytes": sizes}
+
+    def _state(self) -> tuple[str, int]:
+        """A hash of options, names, sizes and times of what readers read; the latest of the times.
+
+        The time of the inode's change is among them: unlike that of the content it cannot be set
+        back.
+        """
+        suffixes = {suffix for dialect in dialects().values() for suffix in dialect.suffixes}
+        files: list[tuple[str, int, int, int]] = []
+        for path in Tree(self.root).files(tuple(suffixes)):
+            name = path.relative_to(self.root).as_posix()
+            try:
+                status = os.stat(path)
+            except OSError:  # a link to nothing
+                files.append((name, -1, 0, 0))
+            else:
+                files.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        state = [__version__, self.dialect, self.split_seed, self.use_restval, files]
+        digest = hashlib.sha256(json.dumps(state).encode()).hexdigest()
+        return digest[:16], max((mtime for _, _, mtime, _ in files), default=0)
+
+
+class Flickr8k(CaptionFolder):
+    """Flickr8k in any form; the original release has official splits."""
+
+    corpus_name = "flickr8k"
+
+
+class Flickr30k(CaptionFolder):
+    """Flickr30k in any form; Karpathy's JSON has the splits that papers use."""
+
+    corpus_name = "flickr30k"
+
+
+class COCO(CaptionFolder):
+    """COCO captions in any form; Karpathy's JSON has the splits that papers use.
+
+    Args:
+        use_restval: whether Karpathy's `restval` joins training, as in papers.
+    """
+
+    corpus_name = "coco"
+
+    def __init__(
+        self,
+        root: str | Path,
+        dialect: str = "auto",
+        split_seed: int = 0,
+        use_restval: bool = True,
+        on_bad_image: OnBadImage = "error",
+        *,
+        cache_dir: Annotated[Path | None, Derived] = None,
+        num_workers: Annotated[int, Derived] = 0,
+    ) -> None:
+        super().__init__(
+            root, dialect, split_seed, on_bad_image, cache_dir=cache_dir, num_workers=num_workers
+        )
+        self.use_restval = use_restval

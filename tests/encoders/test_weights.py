@@ -1,0 +1,90 @@
+"""Weights: from a file, a folder or the network, and what does not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import get_model, resnet18
+
+from captionlab.encoders.weights import download
+from captionlab.errors import WeightsError
+from tests.support.encoders import CPU, make_encoder
+
+
+def test_a_file_of_weights_is_used_and_named_by_its_content(tmp_path: Path) -> None:
+    torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
+    (tmp_path / "copy.pth").write_bytes((tmp_path / "resnet18.pth").read_bytes())
+    encoder = make_encoder("resnet18", weights=str(tmp_path), image_size=64)
+    copy = make_encoder("resnet18", weights=str(tmp_path / "copy.pth"), image_size=64)
+    assert copy.fingerprint == encoder.fingerprint
+    torch.save(resnet18().state_dict(), tmp_path / "copy.pth")
+    other = make_encoder("resnet18", weights=str(tmp_path / "copy.pth"), image_size=64)
+    named = [
+        make_encoder("resnet18", **options)
+        for options in ({}, {"init_seed": 1}, {"weights": "imagenet"})
+    ]
+    logits = make_encoder("resnet18", pooled="logits")
+    assert len({e.fingerprint for e in (encoder, other, *named, logits)}) == 6
+
+
+def test_weights_that_do_not_fit_name_the_keys(tmp_path: Path) -> None:
+    state = resnet18().state_dict()
+    state["extra.weight"] = state.pop("conv1.weight")
+    state["bn1.weight"] = torch.zeros(3)
+    torch.save(state, tmp_path / "bad.pth")
+    encoder = make_encoder("resnet18", weights=str(tmp_path / "bad.pth"), image_size=64)
+    with pytest.raises(WeightsError) as error:
+        encoder.prepare([], CPU)
+    for part in ("1 keys missing (conv1.weight)", "unexpected (extra.weight)", "(bn1.weight)"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_file_that_holds_no_state_dict_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "weights.pth"
+    if content is None:
+        torch.save([1, 2], path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"weights\.pth"):
+        make_encoder("resnet18", weights=str(path), image_size=64).prepare([], CPU)
+
+
+def test_no_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(WeightsError, match=r"encoder\.weights=PATH"):
+        make_encoder("resnet18", weights="imagenet").prepare([], CPU)
+
+
+def test_a_download_is_checked_against_the_hash_in_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    torch.save({"a": torch.ones(2)}, tmp_path / "weights")
+    digest = hashlib.sha256((tmp_path / "weights").read_bytes()).hexdigest()[:8]
+    good = (tmp_path / "weights").rename(tmp_path / f"good-{digest}.pth")
+    (tmp_path / "bad-43020ad2.pth").write_bytes(b"forged")
+    with pytest.raises(WeightsError, match="invalid hash"):
+        download((tmp_path / "bad-43020ad2.pth").as_uri())
+    assert download(good.as_uri())["a"].tolist() == [1, 1]
+    cached = tmp_path / "cache" / "hub" / "checkpoints"
+    assert [path.name for path in cached.iterdir()] == [good.name]
+
+
+def test_files_of_older_torchvision_load(tmp_path: Path) -> None:
+    """DenseNet's keys held dots, and batch norms did not count their batches."""
+    state = get_model("densenet121", weights=None).state_dict()
+    old = {
+        re.sub(r"(layer\d+\.(?:norm|conv))(\d)", r"\1.\2", key): value
+        for key, value in state.items()
+        if "num_batches" not in key
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "densenet121.pth")
+    make_encoder("densenet121", weights=str(tmp_path), image_size=72).prepare([], CPU)
