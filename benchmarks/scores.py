@@ -21,8 +21,9 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.meteor.meteor import Meteor as TheirMeteor
 from pycocoevalcap.rouge.rouge import Rouge
 
-from captionlab.metrics.java import Meteor
-from captionlab.metrics.ngram import NGramScorer
+from captionlab.metrics import registry
+from captionlab.metrics.java import MeteorProcess
+from captionlab.metrics.protocol import MetricScores, TokenizedCaptions, TokenizedReferences
 from captionlab.metrics.resampling import CorpusStatistics
 from captionlab.metrics.significance import NUM_RESAMPLES, compare
 
@@ -57,9 +58,22 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
     return result, time.process_time() - cpu, time.perf_counter() - wall
 
 
-def told(caption: dict[str, str]) -> dict[str, list[str]]:
+def listed(captions: dict[str, str]) -> dict[str, list[str]]:
     """Captions as pycocoevalcap wants them."""
-    return {image: [text] for image, text in caption.items()}
+    return {image: [text] for image, text in captions.items()}
+
+
+def score(references: TokenizedReferences, captions: dict[str, str]) -> dict[str, MetricScores]:
+    """By every metric that needs no Java."""
+    texts = TokenizedCaptions([captions[image] for image in references.texts], references)
+    return {metric.name: metric().score(texts) for metric in registry.java_free()}
+
+
+def count(references: dict[str, list[str]]) -> TokenizedReferences:
+    """References with their n-grams counted."""
+    counted = TokenizedReferences(references)
+    _ = counted.ngrams
+    return counted
 
 
 def lines(num_images: int) -> Iterator[str]:
@@ -67,26 +81,27 @@ def lines(num_images: int) -> Iterator[str]:
     references, systems = made_up(num_images, seed=0)
 
     def theirs() -> dict[str, float]:
-        bleu, _ = Bleu(4).compute_score(references, told(systems[0]), verbose=0)
-        found = {f"bleu_{k + 1}": value for k, value in enumerate(bleu)}
-        found["rouge_l"] = Rouge().compute_score(references, told(systems[0]))[0]
-        return found | {"cider_d": Cider().compute_score(references, told(systems[0]))[0]}
+        bleu, _ = Bleu(4).compute_score(references, listed(systems[0]), verbose=0)
+        scores = {f"bleu_{k + 1}": value for k, value in enumerate(bleu)}
+        scores["rouge_l"] = Rouge().compute_score(references, listed(systems[0]))[0]
+        return scores | {"cider_d": Cider().compute_score(references, listed(systems[0]))[0]}
 
     expected, their_cpu, their_seconds = timed(theirs)
-    scorer, once_cpu, _ = timed(lambda: NGramScorer(references))
-    found, our_cpu, our_seconds = timed(lambda: [scorer.score(system) for system in systems])
+    counted, once_cpu, _ = timed(lambda: count(references))
+    scores, our_cpu, our_seconds = timed(lambda: [score(counted, system) for system in systems])
     our_cpu, our_seconds = our_cpu / 2, our_seconds / 2
-    equal = all(found[0][0][name] == float(value) for name, value in expected.items())
+    ours = {name: v for one in scores[0].values() for name, v in one.corpus.items()}
+    equal = all(ours[name] == float(value) for name, value in expected.items())
     yield f"BLEU + ROUGE-L + CIDEr-D of {num_images} images, CPU, pycocoevalcap over ours:"
     yield f"  each score of the same references  {their_cpu / our_cpu:5.1f}x"
     yield f"  the first, references counted      {their_cpu / (our_cpu + once_cpu):5.1f}x"
     yield f"  all scores equal (==): {equal}"
 
-    their_meteor, our_meteor = TheirMeteor(), Meteor()
-    timed(lambda: their_meteor.compute_score(references, told(systems[0])))
+    their_meteor, our_meteor = TheirMeteor(), MeteorProcess()
+    timed(lambda: their_meteor.compute_score(references, listed(systems[0])))
     _, _, first = our_meteor.score(references, systems[0])
     (their_score, _), _, their_wall = timed(
-        lambda: their_meteor.compute_score(references, told(systems[1]))
+        lambda: their_meteor.compute_score(references, listed(systems[1]))
     )
     (our_score, _, second), _, our_wall = timed(lambda: our_meteor.score(references, systems[1]))
     together = (their_seconds + their_wall) / (our_seconds + our_wall)
@@ -94,10 +109,11 @@ def lines(num_images: int) -> Iterator[str]:
     yield f"  METEOR alone {their_wall / our_wall:.1f}x, all scores {together:.1f}x"
     yield f"  METEOR equal (==): {their_score == our_score}"
 
-    runs = [
-        CorpusStatistics(per_image, {"bleu": bleu, "meteor": meteor})
-        for (_, per_image, bleu), meteor in zip(found, (first, second), strict=True)
-    ]
+    runs = []
+    for one, meteor in zip(scores, (first, second), strict=True):
+        per_image = {name: v for metric in one.values() for name, v in metric.per_image.items()}
+        statistics = {name: metric.statistics for name, metric in one.items() if metric.statistics}
+        runs.append(CorpusStatistics(per_image, statistics | {"meteor": meteor}))
     _, _, seconds = timed(lambda: compare([[run] for run in runs]))
     naive = 2 * NUM_RESAMPLES * (our_cpu + our_wall)
     yield f"{NUM_RESAMPLES} paired bootstraps and as many randomisations, all scores, two systems:"

@@ -165,16 +165,16 @@ class Hypothesis:
 
 @dataclass  # not frozen: torchmetrics rebuilds what a metric computes, field by field
 class Scores:
-    """What a set of captions got.
+    """The scores of one caption per image, by `captionlab.metrics`.
 
     Attributes:
-        corpus: metric name (`bleu_1` .. `bleu_4`, `rouge_l`, `cider_d`, `meteor`) to its corpus
-            score, as a fraction (CIDEr-D on its own scale, 0 to 10).
-        per_image: metric name to one value per image, in the order of `image_ids`.
-        statistics: `bleu` and `meteor` to what that metric sums over images before it scores,
-            one row per image. With `per_image` they give the scores of any resample.
+        corpus: score name to the score of all images together, as a fraction or on the metric's
+            own scale.
+        per_image: score name to one value per image, in the order of `image_ids`.
+        statistics: metric name to what that metric sums over images before it scores, one row
+            per image. With `per_image` they give the scores of any resample.
         image_ids: the images scored, each once.
-        missing: metric name to the reason why it has no score.
+        missing: score name to the reason why there is none.
     """
 
     corpus: dict[str, float]

@@ -24,26 +24,28 @@ from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.errors import ConfigError, DataError
 from captionlab.metrics import CaptionMetrics, java
-from captionlab.metrics.ngram import NGramScorer
+from captionlab.metrics.counting import NGramReferences
+from captionlab.metrics.diversity import self_cider
+from tests.metrics.tokenized import score_tokenized
 
 ALL = ("bleu", "meteor", "rouge_l", "cider_d")
-Told = dict[str, list[str]]
+References = dict[str, list[str]]
 
 
-def official(references: Told, captions: dict[str, str], with_meteor: bool) -> dict[str, Any]:
+def official(references: References, captions: dict[str, str], with_meteor: bool) -> dict[str, Any]:
     """Corpus score and per-image scores by pycocoevalcap, on tokenised text."""
-    told = {image: [caption] for image, caption in captions.items()}
-    bleu, bleus = Bleu(4).compute_score(references, told, verbose=0)
-    found = {f"bleu_{k + 1}": (bleu[k], bleus[k]) for k in range(4)}
+    written = {image: [caption] for image, caption in captions.items()}
+    bleu, bleus = Bleu(4).compute_score(references, written, verbose=0)
+    scores = {f"bleu_{k + 1}": (bleu[k], bleus[k]) for k in range(4)}
     scorers = {"rouge_l": Rouge(), "cider_d": Cider()}
     if with_meteor:
         scorers["meteor"] = Meteor()
-    return found | {
-        name: scorer.compute_score(references, told) for name, scorer in scorers.items()
+    return scores | {
+        name: scorer.compute_score(references, written) for name, scorer in scorers.items()
     }
 
 
-def nasty(seed: int, num_images: int) -> tuple[Told, dict[str, str]]:
+def nasty(seed: int, num_images: int) -> tuple[References, dict[str, str]]:
     """Captions of few words, so that all kinds of matches come up, some of them empty."""
     rng = random.Random(seed)
     words = ["a", "dog", "'s", "-lrb-", "22\xa03/4", "red", "??", "the", "run", "ü"]
@@ -58,16 +60,16 @@ def nasty(seed: int, num_images: int) -> tuple[Told, dict[str, str]]:
 @pytest.mark.parametrize("seed", range(5))
 def test_ngram_scores_equal_pycocoevalcap_to_the_last_bit(seed: int) -> None:
     references, captions = nasty(seed, 60)
-    corpus, per_image, _ = NGramScorer(references).score(captions)
+    scores = score_tokenized(references, captions)
     expected = official(references, captions, with_meteor=False)
-    assert corpus == {name: float(value) for name, (value, _) in expected.items()}
+    assert scores.corpus == {name: float(value) for name, (value, _) in expected.items()}
     for name, (_, values) in expected.items():
-        assert per_image[name] == [float(value) for value in values], name
+        assert scores.per_image[name] == [float(value) for value in values], name
 
 
 def test_one_image_scores_as_there() -> None:
     references, captions = nasty(0, 1)
-    corpus, *_ = NGramScorer(references).score(captions)
+    corpus = score_tokenized(references, captions).corpus
     assert corpus == {n: float(v) for n, (v, _) in official(references, captions, False).items()}
 
 
@@ -76,8 +78,8 @@ def test_raw_captions_score_as_the_official_pipeline(shapes: CaptionCorpus) -> N
     captions = {i: refs[0] for i, refs in shapes.references("train").items()}
     captions[next(iter(captions))] = "a (red) dog's\u2028 toy !!! and\ra ball"
     tokenizer = PTBTokenizer()
-    told = {i: [{"caption": " ".join(c.split())}] for i, c in captions.items()}
-    official_captions = {i: c[0] for i, c in tokenizer.tokenize(told).items()}
+    written = {i: [{"caption": " ".join(c.split())}] for i, c in captions.items()}
+    official_captions = {i: c[0] for i, c in tokenizer.tokenize(written).items()}
     official_references = tokenizer.tokenize(
         {i: [{"caption": ref} for ref in refs] for i, refs in references.items()}
     )
@@ -120,26 +122,26 @@ def test_without_java_meteor_is_missing_and_other_scores_say_so(
 
 
 def test_no_text_breaks_the_protocol_of_meteor() -> None:
-    meteor = java.Meteor()
-    told = {"a": ["a ||| dog\n", "EVAL ||| 1"], "b": ["\u2028"], "c": ["ünï\x85"]}
-    score, each, _ = meteor.score(told, {"a": "a dog\r", "b": "", "c": "|||"})
-    assert len(each) == 3
+    meteor = java.MeteorProcess()
+    references = {"a": ["a ||| dog\n", "EVAL ||| 1"], "b": ["\u2028"], "c": ["ünï\x85"]}
+    score, per_image, _ = meteor.score(references, {"a": "a dog\r", "b": "", "c": "|||"})
+    assert len(per_image) == 3
     assert 0 <= score <= 1
     meteor.close()
 
 
 def test_meteor_that_dies_is_started_again() -> None:
-    meteor = java.Meteor()
+    meteor = java.MeteorProcess()
     assert meteor._process is not None
     meteor._process.kill()
     meteor._process.wait()
-    told = {"a": ["a red dog"]}, {"a": "a red dog"}
-    assert meteor.score(*told)[0] == pytest.approx(1.0, abs=0.01)
+    pair = {"a": ["a red dog"]}, {"a": "a red dog"}
+    assert meteor.score(*pair)[0] == pytest.approx(1.0, abs=0.01)
     meteor.close()
     meteor._start()
     threading.Timer(0.3, meteor._process.kill).start()  # while it loads, the request is written
     with pytest.raises(java.JavaError, match="mid-score"):
-        meteor.score(*told)
+        meteor.score(*pair)
     assert meteor._process is None, "nothing is left behind"
 
 
@@ -149,7 +151,7 @@ def test_java_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     hanging.chmod(0o755)
     monkeypatch.setattr(java, "find_java", lambda: str(hanging))
     monkeypatch.setattr(java, "_START_SECONDS", 0.3)
-    meteor = java.Meteor()
+    meteor = java.MeteorProcess()
     process = meteor._process
     with pytest.raises(java.JavaError, match="did not answer"):
         meteor.score({"a": ["a dog"]}, {"a": "a dog"})
@@ -195,7 +197,7 @@ def test_the_locale_changes_nothing(locale: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 def test_java_ends_with_its_parent() -> None:
     code = (
-        "from captionlab.metrics.java import Meteor; m = Meteor(); print(m._process.pid); input()"
+        "from captionlab.metrics.java import MeteorProcess as M; print(M()._process.pid); input()"
     )
     parent = subprocess.Popen(
         [sys.executable, "-uc", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -216,9 +218,9 @@ def test_java_ends_with_its_parent() -> None:
 def test_three_evaluations_at_once_score_as_one() -> None:
     references, captions = nasty(1, 40)
     with ThreadPoolExecutor(3) as pool:
-        meteors = [java.Meteor() for _ in range(3)]
-        found = list(pool.map(lambda meteor: meteor.score(references, captions), meteors))
-    assert found[0] == found[1] == found[2]
+        meteors = [java.MeteorProcess() for _ in range(3)]
+        scores = list(pool.map(lambda meteor: meteor.score(references, captions), meteors))
+    assert scores[0] == scores[1] == scores[2]
     for meteor in meteors:
         meteor.close()
 
@@ -264,8 +266,8 @@ def test_two_thousand_nasty_strings_score_as_the_official_pipeline() -> None:
     references = {str(i): [raw() for _ in range(3)] for i in range(500)}
     captions = {image: raw() for image in references}
     tokenizer = PTBTokenizer()
-    told = {i: [{"caption": text} for text in texts] for i, texts in references.items()}
-    official_references = tokenizer.tokenize(told)
+    entries = {i: [{"caption": text} for text in texts] for i, texts in references.items()}
+    official_references = tokenizer.tokenize(entries)
     written = tokenizer.tokenize({i: [{"caption": text}] for i, text in captions.items()})
     expected = official(official_references, {i: c[0] for i, c in written.items()}, True)
     scores = CaptionMetrics(references, metrics=ALL, tokenizer="stanford").score(captions)
@@ -277,10 +279,10 @@ def test_cider_d_by_hand() -> None:
     # Two images, idf = log 2 for every n-gram. Caption a equals its reference: cosine 1 for n = 1
     # and 2, and no longer n-grams: 10 (1 + 1 + 0 + 0) / 4. Caption b has one of two words and no
     # bigram, against one: 10 (1 / sqrt 2) exp(-1 / 72) / 4.
-    scorer = NGramScorer({"a": ["red dog"], "b": ["blue cat"]})
-    _, per_image, _ = scorer.score({"a": "red dog", "b": "cat"}, ("cider_d",))
-    assert per_image["cider_d"][0] == pytest.approx(5.0)
-    assert per_image["cider_d"][1] == pytest.approx(2.5 / math.sqrt(2) * math.exp(-1 / 72))
+    references = {"a": ["red dog"], "b": ["blue cat"]}
+    values = score_tokenized(references, {"a": "red dog", "b": "cat"}).per_image["cider_d"]
+    assert values[0] == pytest.approx(5.0)
+    assert values[1] == pytest.approx(2.5 / math.sqrt(2) * math.exp(-1 / 72))
 
 
 def test_people_are_scored_by_their_first_caption() -> None:
@@ -293,10 +295,10 @@ def test_people_are_scored_by_their_first_caption() -> None:
 
 
 def test_more_varied_samples_have_more_self_cider() -> None:
-    metrics = CaptionMetrics({"a": ["a red dog runs"], "b": ["two cats sleep on a bed"]})
-    equal = metrics.self_cider({"a": ["a red dog", "a red dog", "a red dog"]})
-    some = metrics.self_cider({"a": ["a red dog", "a red dog", "two cats sleep"]})
-    all_differ = metrics.self_cider({"a": ["a red dog", "runs fast", "two cats sleep"]})
+    references = NGramReferences({"a": ["a red dog runs"], "b": ["two cats sleep on a bed"]})
+    equal = self_cider({"a": ["a red dog", "a red dog", "a red dog"]}, references)
+    some = self_cider({"a": ["a red dog", "a red dog", "two cats sleep"]}, references)
+    all_differ = self_cider({"a": ["a red dog", "runs fast", "two cats sleep"]}, references)
     assert equal == pytest.approx(0.0, abs=1e-6)
     assert equal < some < all_differ
     assert all_differ == pytest.approx(1.0, abs=1e-6), "nothing in common"
@@ -324,7 +326,11 @@ def test_mistakes_are_one_line() -> None:
     with pytest.raises(ConfigError, match="stanford"):
         CaptionMetrics({"a": ["a dog"]}, metrics=("meteor",))
     with pytest.raises(ConfigError, match="'spice'"):
-        CaptionMetrics({"a": ["a dog"]}, metrics=("spice",))  # type: ignore[arg-type]
+        CaptionMetrics({"a": ["a dog"]}, metrics=("spice",))
+    with pytest.raises(ConfigError, match=r"models\.jar, found no folder"):
+        CaptionMetrics({"a": ["a dog"]}, metrics=("spice",), tokenizer="stanford")
+    with pytest.raises(ConfigError, match="'blue'; choose from 'bleu', 'cider_d'"):
+        CaptionMetrics({"a": ["a dog"]}, metrics=("blue",))
 
 
 @pytest.mark.parametrize("shares", [(9, 0), (1, 8), (5, 5), (9, 9)])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from captionlab.metrics.diversity import language, mutual_bleu, warning
+from captionlab.metrics.diversity import collapse_warning, language, mutual_bleu
 from captionlab.metrics.words import word_table
 
 
 def test_language_by_hand() -> None:
     captions = [["a", "dog"], ["a", "dog"], ["a", "cat"], ["a", "dog"]]
-    found = language(captions, training={("a", "dog")})
-    assert found == {
+    values = language(captions, training={("a", "dog")})
+    assert values == {
         "distinct_captions": 0.5,
         "most_common": 0.75,
         "vocabulary_used": 3,
@@ -27,8 +27,8 @@ def test_language_by_hand() -> None:
 
 
 def test_a_collapse_is_told() -> None:
-    assert warning(language([["a", "dog"]] * 9 + [["b"]] * 11), 20) is not None
-    assert warning(language([[str(i)] for i in range(20)]), 20) is None
+    assert collapse_warning(language([["a", "dog"]] * 9 + [["b"]] * 11), 20) is not None
+    assert collapse_warning(language([[str(i)] for i in range(20)]), 20) is None
 
 
 def test_equal_samples_have_an_mbleu_of_one() -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from captionlab.metrics import java
-from captionlab.metrics.ngram import NGramScorer
 from captionlab.metrics.resampling import CorpusStatistics
 from captionlab.metrics.significance import compare, holm
 from tests.metrics.test_caption_metrics import nasty
+from tests.metrics.tokenized import score_tokenized
 
 
 def statistics(seed: int, num_images: int = 60, shift: float = 0.0) -> CorpusStatistics:
@@ -26,27 +25,23 @@ def statistics(seed: int, num_images: int = 60, shift: float = 0.0) -> CorpusSta
 def test_sums_give_the_scores_of_all_and_of_a_part() -> None:
     references, captions = nasty(2, 40)
     captions["0"] = references["0"][0]  # METEOR forgives the one chunk of a whole match
-    scorer = NGramScorer(references)
-    corpus, per_image, bleu = scorer.score(captions)
-    meteor = java.Meteor()
-    corpus["meteor"], per_image["meteor"], rows = meteor.score(references, captions)
-    found = CorpusStatistics(per_image, {"bleu": bleu, "meteor": rows})
-    whole = found.scores(found.columns.sum(axis=0, keepdims=True))
-    assert whole.keys() == corpus.keys()
+    metrics = ("bleu", "cider_d", "meteor", "rouge_l")
+    scores = score_tokenized(references, captions, metrics)
+    run = CorpusStatistics(scores.per_image, scores.statistics)
+    whole = run.scores(run.columns.sum(axis=0, keepdims=True))
+    assert whole.keys() == scores.corpus.keys()
     for name, values in whole.items():
-        assert values[0] == pytest.approx(corpus[name], abs=1e-12), name
+        assert values[0] == pytest.approx(scores.corpus[name], abs=1e-12), name
 
     part = [image for i, image in enumerate(references) if i % 3 == 0]
     some = {image: references[image] for image in part}
     weights = np.array([[float(i % 3 == 0) for i in range(40)]])
-    resampled = found.scores(weights @ found.columns, num_images=len(part))
-    expected = NGramScorer(some).score(captions, ("bleu", "rouge_l"))[0]
-    expected["meteor"] = meteor.score(some, captions)[0]
+    resampled = run.scores(weights @ run.columns, num_images=len(part))
+    expected = score_tokenized(some, captions, ("bleu", "meteor", "rouge_l")).corpus
     for name, value in expected.items():
         assert resampled[name][0] == pytest.approx(value, abs=1e-12), name
-    expected_mean = np.mean([v for i, v in enumerate(per_image["cider_d"]) if i % 3 == 0])
-    assert resampled["cider_d"][0] == pytest.approx(expected_mean)
-    meteor.close()
+    cider = np.mean([v for i, v in enumerate(scores.per_image["cider_d"]) if i % 3 == 0])
+    assert resampled["cider_d"][0] == pytest.approx(cider), "document frequencies of the whole"
 
 
 def test_equal_systems_do_not_differ_and_better_ones_do() -> None:
@@ -75,11 +70,11 @@ def test_equal_systems_do_not_differ_and_better_ones_do() -> None:
 
 
 def test_chance_is_called_real_as_often_as_it_says() -> None:
-    found = [
+    comparisons = [
         compare([[statistics(2 * k, 40)], [statistics(2 * k + 1, 40)]], num_resamples=200)
         for k in range(200)
     ]
-    tests = [test for each in found for test in each.tests if test.score == "cider_d"]
+    tests = [t for comparison in comparisons for t in comparison.tests if t.score == "cider_d"]
     for p_values in ([t.p_bootstrap for t in tests], [t.p_randomisation or 0.0 for t in tests]):
         share = np.mean([p < 0.05 for p in p_values])
         assert 0.01 < share < 0.11, "of 200 pairs of equal systems, about one in twenty"

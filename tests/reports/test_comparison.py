@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import random
 from pathlib import Path
@@ -35,6 +36,8 @@ def write_run(
             "seconds": {"encode": 10.0, "train": 20.0, "test": 1.0},
             "epochs": 3,
             "best_epoch": 2,
+            "best_validation": {"val/cider_d": cider},
+            "num_images": 30,
             "language": {"distinct_captions": 0.5},
             "truth": {"colour": 0.75},
             "human": {"cider_d": 1.5},
@@ -46,10 +49,14 @@ def write_run(
     return path
 
 
-def printed(comparison: Comparison, width: int = 160) -> str:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+def printed(comparison: Comparison, width: int | None = None) -> str:
+    """In a terminal of some width, or a pipe."""
+    file = io.StringIO()
+    console = Console(
+        file=file, width=width, force_terminal=width is not None, color_system=None, highlight=False
+    )
     comparison.print_table(console)
-    return console.export_text()
+    return file.getvalue()
 
 
 def test_seeds_are_averaged_and_the_best_comes_first(tmp_path: Path) -> None:
@@ -88,16 +95,43 @@ def test_failed_and_damaged_runs_are_told_and_do_no_harm(tmp_path: Path) -> None
     ]
     text = printed(Comparison.read(folders))
     assert "50.0" in text
-    assert "DataError: no photo" in text
-    assert "more" not in text
-    assert text.count("cannot be read") == 2
+    assert "no result: vgg-lstm-0: DataError: no photo\n" in text
+    assert "result.json is damaged" in text
+    assert "absent/config.yaml cannot be read" in text
+    assert text.count("no result: ") == 3
+
+
+def test_a_seed_without_a_result_is_not_counted(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path, "vgg", "lstm", 0, 0.4),
+        write_run(tmp_path, "vgg", "lstm", 1, 0.6),
+        write_run(tmp_path, "vgg", "lstm", 2, None),
+        write_run(tmp_path, "vgg", "gru", 0, 0.3),
+    ]
+    comparison = Comparison.read(folders)
+    assert [group.num_seeds for group in comparison.groups] == ["2 of 3", "1"]
+    assert "| lstm | 2 of 3 | **50.0 ±14.1** |" in comparison.table().markdown()
+    rows = list(csv.DictReader(io.StringIO(comparison.runs_table().csv())))
+    assert [row["state"] for row in rows] == ["complete", "complete", "failed", "complete"]
+
+
+def test_a_failed_run_adds_no_column_and_no_seed(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path, "vgg", "lstm", 0, 0.4, weights="none"),
+        write_run(tmp_path, "vgg", "lstm", 1, None, weights="/no.pth"),
+    ]
+    comparison = Comparison.read(folders)
+    assert comparison.settings == ["encoder.name", "decoder.name"]
+    assert [group.num_seeds for group in comparison.groups] == ["1"]
+    assert "seeds" not in printed(comparison)
+    assert "no result: vgg-lstm-1: DataError: no photo" in printed(comparison)
 
 
 def test_a_killed_run_is_told_as_unfinished(tmp_path: Path) -> None:
     killed = write_run(tmp_path, "vgg", "lstm", 0, None)
     (killed / "status.json").write_text(json.dumps({"state": "running", "error": None}))
     text = printed(Comparison.read([killed, write_run(tmp_path, "resnet", "lstm", 0, 0.5)]))
-    assert "not finished (state: running); its command goes on with it" in text
+    assert "not finished (state: running); run the same command again to resume" in text
 
 
 def test_files_are_equal_for_equal_runs(tmp_path: Path) -> None:
@@ -114,11 +148,44 @@ def test_files_are_equal_for_equal_runs(tmp_path: Path) -> None:
     assert written[0][2].read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize("width", [80, 120, 200])
-def test_the_table_fits_the_terminal(tmp_path: Path, width: int) -> None:
-    folders = [write_run(tmp_path, "resnet101", "lstm", 0, 0.5)]
-    lines = printed(Comparison.read(folders), width).splitlines()
-    assert max(len(line) for line in lines if "│" in line) <= width
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_the_tables_fit_the_terminal(tmp_path: Path, width: int) -> None:
+    folders = [
+        write_predictions(write_run(tmp_path, encoder, decoder, seed, 0.5), 0.0)
+        for encoder in ("resnet101", "efficientnet_v2_s")
+        for decoder in ("lstm", "stacked_gru")
+        for seed in (0, 1)
+    ]
+    text = printed(Comparison.read(folders), width)
+    tables = [line for line in text.splitlines() if line[:1] in "│┃"]
+    assert max(map(len, tables)) <= width
+    assert "50.0 ±0.0" in text
+    assert ("too narrow for: " in text) == (width < 200)
+
+
+def test_scores_on_pythons_tokens_are_shown_under_their_own_names(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "vgg", "lstm", 0, 0.4)
+    value = json.loads((folder / "result.json").read_text())
+    for part in ("scores", "blind", "human"):
+        value[part] = {f"{name}_pyptb": number for name, number in value[part].items()}
+    (folder / "result.json").write_text(json.dumps(value))
+    other = write_run(tmp_path, "resnet", "lstm", 0, 0.1)
+    comparison = Comparison.read([folder, other])
+    assert [group.labels for group in comparison.groups] == [("resnet",), ("vgg",)]
+    titles = [column.title for column in comparison.table().columns]
+    assert titles[1] == "CIDEr-D"
+    assert "CIDEr-D (Python's tokens)" in titles
+    assert "blind CIDEr-D (Python's tokens)" in titles
+
+
+def test_a_score_of_another_package_is_a_column(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "vgg", "lstm", 0, 0.4)
+    value = json.loads((folder / "result.json").read_text())
+    value["scores"]["clip_s"] = 0.7
+    (folder / "result.json").write_text(json.dumps(value))
+    written = {path.name: path for path in Comparison.read([folder]).write(tmp_path / "report")}
+    assert "| clip_s |" in written["results.md"].read_text()
+    assert "clip_s" in written["results.csv"].read_text().splitlines()[0].split(",")
 
 
 def write_predictions(run: Path, shift: float, num_images: int = 30) -> Path:

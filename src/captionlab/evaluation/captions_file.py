@@ -14,7 +14,7 @@ from captionlab.errors import DataError
 def read_results(
     path: Path, image_ids: Sequence[str], image_list: Path | None = None
 ) -> dict[str, list[str]]:
-    """Read captions, told apart by content.
+    """Read captions; the form is detected from the content.
 
     - COCO results: a JSON list of `{"image_id": ..., "caption": ...}`.
     - JSON lines: such an object per line, with `"captions": [...]` where there are several.
@@ -77,10 +77,10 @@ def _from_text(path: Path, lines: list[str], image_list: Path) -> list[_Entry]:
 
 def _from_json(path: Path, text: str) -> list[_Entry]:
     try:
-        found = json.loads(text)
+        values = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}).") from error
-    return [_entry(path, f"entry {number}", each) for number, each in enumerate(found, 1)]
+    return [_entry(path, f"entry {number}", value) for number, value in enumerate(values, 1)]
 
 
 def _from_json_lines(path: Path, lines: Iterable[str]) -> list[_Entry]:
@@ -89,24 +89,24 @@ def _from_json_lines(path: Path, lines: Iterable[str]) -> list[_Entry]:
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
+            value = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"{path}, line {number} is not valid JSON ({error}).") from error
-        entries.append(_entry(path, f"line {number}", found))
+        entries.append(_entry(path, f"line {number}", value))
     return entries
 
 
-def _entry(path: Path, place: str, found: Any) -> _Entry:
-    image = found.get("image_id") if isinstance(found, dict) else None
+def _entry(path: Path, place: str, value: Any) -> _Entry:
+    image = value.get("image_id") if isinstance(value, dict) else None
     captions = None
     if isinstance(image, str | int) and not isinstance(image, bool):
-        captions = found.get("captions", [found.get("caption")])
+        captions = value.get("captions", [value.get("caption")])
     if not isinstance(captions, list) or not captions:
         captions = [None]
     if not all(isinstance(caption, str) for caption in captions):
         raise DataError(
             f"{path}, {place}: expected an object with image_id and caption, "
-            f"found {json.dumps(found)[:80]}."
+            f"found {json.dumps(value)[:80]}."
         )
     return place, str(image), captions
 

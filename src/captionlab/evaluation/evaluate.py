@@ -3,56 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
-from captionlab.captioner.captioner import TrainedEnsemble, TrainedModel, checkpoint_of, override
-from captionlab.config import build
-from captionlab.corpora import CaptionCorpus, read_corpus
-from captionlab.corpora.corpus import Split
+from captionlab.corpora import read_corpus
 from captionlab.errors import ConfigError, DataError, RunError
 from captionlab.evaluation.captions_file import read_results
-from captionlab.evaluation.scoring import ScoredCaptions, Truth, score_captions
-from captionlab.metrics.caption_metrics import TokenizerName
-from captionlab.metrics.diversity import mutual_bleu
-from captionlab.metrics.java import JavaError
+from captionlab.evaluation.models import (
+    WrittenCaptions,
+    captions_of_checkpoint,
+    captions_of_ensemble,
+    captions_of_run,
+)
+from captionlab.evaluation.request import Request
+from captionlab.evaluation.result import Evaluation
+from captionlab.evaluation.scoring import score_captions
+from captionlab.metrics.caption_metrics import tokenize_in_python
+from captionlab.metrics.counting import NGramReferences
+from captionlab.metrics.diversity import mutual_bleu, self_cider
 from captionlab.metrics.words import word_table
-from captionlab.reports.evaluation import EvaluatedCaptions
-from captionlab.runs.folder import RunFolder
-from captionlab.text import PTBTokenizer
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to evaluate on, and what more to find out.
-
-    Attributes:
-        data: root of a data set; None for a run's own.
-        split: of it.
-        image_list: names the images of a text file's captions, line by line.
-        subset: score the images that have captions where others have none.
-        tokenizer: `python` scores without Java, under names of their own.
-        num_samples: captions drawn per image for diversity; 0 for none. A results file brings its
-            own.
-        pool_size: images among which a caption looks for its own; 0 for no retrieval.
-        spice: folder with SPICE's jars; None for no SPICE.
-        overrides: `key=value` of a run's configuration.
-    """
-
-    data: Path | None = None
-    split: Split = "test"
-    image_list: Path | None = None
-    subset: bool = False
-    tokenizer: TokenizerName = "stanford"
-    num_samples: int = 0
-    pool_size: int = 0
-    spice: Path | None = None
-    overrides: Sequence[str] = ()
-
-
-def evaluate(target: Path, request: Request) -> EvaluatedCaptions:
+def evaluate(target: Path, request: Request) -> Evaluation:
     """Score a run folder, a checkpoint or a results file.
 
     A run's test captions are taken from its folder; captions of any other split, data set or
@@ -62,117 +34,88 @@ def evaluate(target: Path, request: Request) -> EvaluatedCaptions:
         CaptionLabError: if the target, the data or an option cannot be used.
     """
     if target.is_dir():
-        return _evaluate_run(target, request)
+        return score_written(target.name, captions_of_run(target, request), request)
     if not target.exists():
         raise RunError(f"{target} does not exist; give a run folder, a checkpoint or a file.")
     if target.suffix == ".ckpt":
-        return _evaluate_model(target.stem, TrainedModel(target, request.overrides), request)
-    if request.data is None:
-        raise ConfigError(f"{target} is scored against a data set: name its folder, --data ROOT.")
-    if request.pool_size or request.overrides:
-        raise ConfigError(f"{target}: --retrieval and --set need a model, not a file of captions.")
-    corpus = read_corpus(request.data)
-    corpus.require(request.split)
-    images = list(corpus.references(request.split))
-    written = read_results(target, images, request.image_list)
-    return _score(target.stem, corpus, written, request)
+        return score_written(target.stem, captions_of_checkpoint(target, request), request)
+    return score_written(target.stem, _captions_of_file(target, request), request)
 
 
-def evaluate_ensemble(folders: Sequence[Path], request: Request) -> EvaluatedCaptions:
+def evaluate_ensemble(folders: Sequence[Path], request: Request) -> Evaluation:
     """Score the captions that finished runs write together.
 
     Raises:
         CaptionLabError: if a folder is no finished run, or the runs differ in data or vocabulary.
     """
     name = "-".join(["ensemble", *(folder.name.rsplit("-", 1)[-1] for folder in folders)])
-    return _evaluate_model(name, TrainedEnsemble(folders, request.overrides), request)
+    return score_written(name, captions_of_ensemble(folders, request), request)
 
 
-def _evaluate_run(folder: Path, request: Request) -> EvaluatedCaptions:
-    checkpoint, run = checkpoint_of(folder), RunFolder(folder)
-    config = yaml.safe_load(run.config_path.read_text(encoding="utf-8"))
-    needs_model = request.num_samples or request.pool_size or request.overrides
-    if request.split != "test" or request.data is not None or needs_model:
-        return _evaluate_model(folder.name, TrainedModel(checkpoint, request.overrides), request)
-    datamodule = build.build_reader(override(config, ()))
-    corpus = datamodule.read_usable()
-    known = list(corpus.references("test"))
-    captions = read_results(run.predictions_path, known)
-    return _score(folder.name, corpus, captions, request, datamodule.truth)
+def score_written(name: str, written: WrittenCaptions, request: Request) -> Evaluation:
+    """Score each image's first caption; the others tell how much captions differ.
 
+    Args:
+        name: of the system.
+        written: its captions.
+        request: which says the split, too.
 
-def _evaluate_model(name: str, model: TrainedModel, request: Request) -> EvaluatedCaptions:
-    root = request.data
-    corpus = model.datamodule.read_usable() if root is None else read_corpus(root)
-    corpus.require(request.split)
-    hypotheses = model.write(corpus, request.split)
-    captions = {image: [model.vocabulary.decode(h.tokens)] for image, h in hypotheses.items()}
-    if request.num_samples:
-        drawn = model.sample(corpus, request.split, request.num_samples)
-        for image, samples in drawn.items():
-            captions[image] += [model.vocabulary.decode(h.tokens) for h in samples]
-    likelihood = {"perplexity": model.perplexity(corpus, request.split)}
-    if request.pool_size:
-        pool = min(request.pool_size, len(captions))
-        found = model.retrieval(corpus, request.split, pool)
-        likelihood |= {f"{key}_of_{pool}": value for key, value in found.items()}
-    truth = model.datamodule.truth if root is None else None
-    return _score(name, corpus, captions, request, truth, likelihood)
-
-
-def _score(
-    name: str,
-    corpus: CaptionCorpus,
-    written: Mapping[str, Sequence[str]],
-    request: Request,
-    truth: Truth | None = None,
-    likelihood: Mapping[str, float] | None = None,
-) -> EvaluatedCaptions:
-    """Score each image's first caption; the others tell how much captions differ."""
+    Raises:
+        DataError: for captions that do not fit the images.
+    """
+    corpus, captions = written.corpus, written.captions
     references = corpus.references(request.split)
     data = f"{corpus.name}-{request.split}"
-    if request.subset and len(written) < len(references):
-        data += f"-subset-{len(written)}"
-    scored = score_captions(
+    if request.subset and len(captions) < len(references):
+        data += f"-subset-{len(captions)}"
+    result, predictions = score_captions(
         corpus,
         request.split,
-        {image: captions[0] for image, captions in written.items()},
-        truth=truth or (lambda captions: {}),
+        {image: texts[0] for image, texts in captions.items()},
+        truth=written.truth or (lambda captions: {}),
         seed=0,
         tokenizer=request.tokenizer,
         subset=request.subset,
+        jar_folder=request.jar_folder,
     )
-    if request.spice is not None:
-        try:
-            value, per_image = scored.metrics.spice(scored.captions, request.spice)
-            scored.scores.corpus["spice"], scored.scores.per_image["spice"] = value, per_image
-        except JavaError as error:
-            scored.scores.missing["spice"] = str(error)
-    scored.language |= likelihood or {}
-    samples = {i: written[i][1:] if request.num_samples else written[i] for i in scored.captions}
-    if len(next(iter(samples.values()))) > 1:
-        scored.language |= _sample_diversity(samples, scored)
-    tokenize = PTBTokenizer()
+    images = [prediction.image_id for prediction in predictions]
+    tokenized = {image: tokenize_in_python(references[image]) for image in images}
+    language = {**result.language, **written.likelihood}
+    samples = {i: captions[i][1:] if request.num_samples else captions[i] for i in images}
+    if len(samples[images[0]]) > 1:
+        language |= _sample_diversity(samples, tokenized)
+    first = tokenize_in_python([prediction.caption for prediction in predictions])
     words = word_table(
-        {image: tokenize(caption) for image, caption in scored.captions.items()},
-        {image: [tokenize(text) for text in references[image]] for image in scored.captions},
+        {image: caption.split(" ") for image, caption in zip(images, first, strict=True)},
+        {image: [text.split(" ") for text in texts] for image, texts in tokenized.items()},
     )
-    return EvaluatedCaptions(name, data, scored.summary(), scored.rows(), words)
+    return Evaluation(name, data, replace(result, language=language), predictions, words)
+
+
+def _captions_of_file(path: Path, request: Request) -> WrittenCaptions:
+    if request.data is None:
+        raise ConfigError(f"{path} is scored against a data set: name its folder, --data ROOT.")
+    if request.pool_size or request.overrides:
+        raise ConfigError(f"{path}: --retrieval and --set need a model, not a file of captions.")
+    corpus = read_corpus(request.data)
+    corpus.require(request.split)
+    images = list(corpus.references(request.split))
+    return WrittenCaptions(corpus, read_results(path, images, request.image_list))
 
 
 def _sample_diversity(
-    samples: Mapping[str, Sequence[str]], scored: ScoredCaptions
+    samples: Mapping[str, Sequence[str]], references: Mapping[str, Sequence[str]]
 ) -> dict[str, float]:
+    """How much the samples of an image differ; the references are tokenised."""
     numbers = {len(captions) for captions in samples.values()}
     if len(numbers) != 1:
         raise DataError(
             f"images have between {min(numbers)} and {max(numbers)} captions; how much they "
             "differ is only defined for the same number."
         )
-    tokenize = PTBTokenizer()
-    texts = {i: [" ".join(tokenize(c)) for c in captions] for i, captions in samples.items()}
+    texts = {image: tokenize_in_python(captions) for image, captions in samples.items()}
     return {
         "samples": float(numbers.pop()),
         "mbleu_4": mutual_bleu(texts),
-        "self_cider": scored.metrics.self_cider(samples),
+        "self_cider": self_cider(texts, NGramReferences(references)),
     }

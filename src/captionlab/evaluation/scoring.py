@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 
 from captionlab.corpora import CaptionCorpus
 from captionlab.corpora.corpus import Split
-from captionlab.metrics import CaptionMetrics, MetricName
-from captionlab.metrics.caption_metrics import TokenizerName, with_suffix
-from captionlab.metrics.diversity import language, warning
-from captionlab.metrics.java import Meteor
+from captionlab.evaluation.result import Prediction, Result
+from captionlab.metrics import CaptionMetrics, registry
+from captionlab.metrics.caption_metrics import on_python_tokens
+from captionlab.metrics.diversity import collapse_warning, language
+from captionlab.metrics.protocol import Metric, TokenizerName
 from captionlab.seeding import derive_seed
 from captionlab.text import PTBTokenizer
 from captionlab.types import Scores
@@ -24,66 +23,13 @@ from captionlab.types import Scores
 log = logging.getLogger(__name__)
 
 Truth = Callable[[Mapping[str, str]], dict[str, float]]
-OFFICIAL_METRICS: tuple[MetricName, ...] = ("bleu", "meteor", "rouge_l", "cider_d")
 NUM_SHUFFLES = 10
 
 
-@cache
-def shared_meteor() -> Meteor:
-    """METEOR's process, one for all that this process scores; begins to load at the first call."""
-    return Meteor()
-
-
-@dataclass
-class ScoredCaptions:
-    """One caption per image of a split, and what it is worth.
-
-    Attributes:
-        captions: image id to text, in the order of the split.
-        scores: official.
-        blind: corpus scores of the same captions given to other images.
-        human: corpus scores of each image's first reference against its others; empty where they
-            cannot be had.
-        language: see `captionlab.metrics.diversity.language`.
-        truth: what the data set itself knows of captions, if anything.
-        warnings: what a user should know before quoting a score.
-        metrics: the metric that scored them, ready for more.
-    """
-
-    captions: dict[str, str]
-    scores: Scores
-    blind: dict[str, float]
-    human: dict[str, float]
-    language: dict[str, float]
-    truth: dict[str, float]
-    metrics: CaptionMetrics
-    warnings: list[str] = field(default_factory=list)
-
-    def summary(self) -> dict[str, Any]:
-        """What a result file holds."""
-        return {
-            "scores": self.scores.corpus,
-            "missing": self.scores.missing,
-            "blind": self.blind,
-            "human": self.human,
-            "language": self.language,
-            "truth": self.truth,
-            "warnings": self.warnings,
-            "num_images": len(self.captions),
-        }
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One entry per image: its caption, its scores, and what corpus scores sum."""
-        scores = self.scores
-        return [
-            {
-                "image_id": image,
-                "caption": self.captions[image],
-                "scores": {name: values[i] for name, values in scores.per_image.items()},
-                "statistics": {name: rows[i] for name, rows in scores.statistics.items()},
-            }
-            for i, image in enumerate(scores.image_ids)
-        ]
+def prepare_metrics() -> None:
+    """Start loading what the metrics of `score_captions` will need, and return at once."""
+    for metric in _chosen(None):
+        metric().prepare()
 
 
 def score_captions(
@@ -95,17 +41,23 @@ def score_captions(
     seed: int,
     tokenizer: TokenizerName = "stanford",
     subset: bool = False,
-) -> ScoredCaptions:
-    """Score one caption per image.
+    jar_folder: Path | None = None,
+) -> tuple[Result, list[Prediction]]:
+    """Score one caption per image by all metrics.
 
     Args:
-        corpus: has the references, and the training captions that novelty is told by.
+        corpus: has the references, and the training captions by which novelty is decided.
         split: of the images.
         captions: image id to text.
         truth: what the data set knows of captions.
         seed: of the shuffles.
-        tokenizer: `stanford`; `python` gives scores under names of their own, without METEOR.
+        tokenizer: `stanford`; `python` gives scores under names of their own, without those that
+            need the other one.
         subset: score the given captions where some of the split are missing.
+        jar_folder: holds the jars of metrics that need some; without it they are left out.
+
+    Returns:
+        The result and one prediction per image, in the order of the split.
 
     Raises:
         DataError: for a caption of an unknown image, or a missing one unless `subset`.
@@ -113,50 +65,84 @@ def score_captions(
     references = corpus.references(split)
     if subset:
         references = {i: refs for i, refs in references.items() if i in captions} or references
-    wanted = [name for name in OFFICIAL_METRICS if name != "meteor" or tokenizer == "stanford"]
+    metrics = _make_metrics(references, tokenizer, jar_folder)
+    scores = metrics.score(captions)
+    for name, reason in scores.missing.items():
+        log.warning("%s is missing: %s", name, reason)
+    people = metrics.score_people()
+    human = people.corpus if people else {}
+    ordered = {image: captions[image] for image in scores.image_ids}
+    language_values = _language(corpus, ordered)
+    collapsed = collapse_warning(language_values, len(ordered))
+    if collapsed:
+        log.warning("%s", collapsed)
+    blind = _blind(metrics, ordered, seed)
+    if tokenizer == "python":  # never to be mistaken for official scores
+        scores = on_python_tokens(scores, _unfit_scores(tokenizer, jar_folder))
+        blind, human = registry.with_suffix(blind), registry.with_suffix(human)
+    result = Result(
+        scores=scores.corpus,
+        missing=scores.missing,
+        blind=blind,
+        human=human,
+        language=language_values,
+        truth=truth(ordered),
+        warnings=[collapsed] if collapsed else [],
+        num_images=len(ordered),
+    )
+    return result, _predictions(ordered, scores)
+
+
+def _chosen(jar_folder: Path | None) -> list[type[Metric]]:
+    """All metrics, but for those whose jars a user has not named."""
+    return [metric for metric in registry.metrics() if jar_folder or not metric.jars]
+
+
+def _unfit_scores(tokenizer: TokenizerName, jar_folder: Path | None) -> dict[str, str]:
+    """Names of the scores that need another tokenizer, with the reason why there are none."""
+    return {
+        score.name: f"it needs the tokenizer {metric.tokenizer!r}"
+        for metric in _chosen(jar_folder)
+        if metric.tokenizer not in (None, tokenizer)
+        for score in metric.scores
+    }
+
+
+def _make_metrics(
+    references: Mapping[str, Sequence[str]], tokenizer: TokenizerName, jar_folder: Path | None
+) -> CaptionMetrics:
+    chosen = [m for m in _chosen(jar_folder) if m.tokenizer in (None, tokenizer)]
+    for metric in chosen:
+        metric(jar_folder).prepare()
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        metrics = CaptionMetrics(
+        return CaptionMetrics(
             references,
-            metrics=wanted,
+            metrics=[metric.name for metric in chosen],
             tokenizer=tokenizer,
             fallback=True,
-            meteor=shared_meteor() if "meteor" in wanted else None,
+            jar_folder=jar_folder,
         )
-        scores = metrics.score(captions)
-    for metric, reason in scores.missing.items():
-        log.warning("%s is missing: %s", metric, reason)
-    human = metrics.score_people()
+
+
+def _language(corpus: CaptionCorpus, captions: Mapping[str, str]) -> dict[str, float]:
     tokenize = PTBTokenizer()
     training = {
         tuple(tokenize(caption)) for image in corpus.splits["train"] for caption in image.captions
     }
-    found = language([tokenize(captions[i]) for i in scores.image_ids], training)
-    collapsed = warning(found, len(captions))
-    if collapsed:
-        log.warning("%s", collapsed)
-    ordered = {image: captions[image] for image in scores.image_ids}
-    blind = _blind(metrics, ordered, seed)
-    people = human.corpus if human else {}
-    if tokenizer == "python":  # never to be mistaken for official scores
-        scores = Scores(
-            with_suffix(scores.corpus),
-            with_suffix(scores.per_image),
-            with_suffix(scores.statistics),
-            scores.image_ids,
-            {"meteor": "it needs the tokenizer 'stanford'"},
+    return language([tokenize(caption) for caption in captions.values()], training)
+
+
+def _predictions(captions: Mapping[str, str], scores: Scores) -> list[Prediction]:
+    return [
+        Prediction(
+            image_id=image,
+            caption=captions[image],
+            scores={name: values[i] for name, values in scores.per_image.items()},
+            statistics={name: rows[i] for name, rows in scores.statistics.items()},
         )
-        blind, people = with_suffix(blind), with_suffix(people)
-    return ScoredCaptions(
-        captions=ordered,
-        scores=scores,
-        blind=blind,
-        human=people,
-        language=found,
-        truth=truth(ordered),
-        metrics=metrics,
-        warnings=[collapsed] if collapsed else [],
-    )
+        for i, image in enumerate(scores.image_ids)
+    ]
 
 
 def _blind(metrics: CaptionMetrics, captions: dict[str, str], seed: int) -> dict[str, float]:
@@ -170,7 +156,7 @@ def _blind(metrics: CaptionMetrics, captions: dict[str, str], seed: int) -> dict
         return {}
     order = torch.Generator().manual_seed(derive_seed(seed, "blind"))
     total: dict[str, float] = {}
-    java_free = [name for name in OFFICIAL_METRICS if name != "meteor"]
+    java_free = [metric.name for metric in registry.java_free()]
     for _ in range(NUM_SHUFFLES):
         # A cycle through all images in random order: none keeps its own photo.
         cycle = torch.randperm(len(images), generator=order).tolist()

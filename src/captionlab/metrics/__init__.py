@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from captionlab.metrics.caption_metrics import CaptionMetrics, MetricName
+    from captionlab.metrics.caption_metrics import CaptionMetrics
 
-__all__ = ["CaptionMetrics", "MetricName"]
+__all__ = ["CaptionMetrics"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch only for those who score: reports, which resample, do without."""
+    """Import torch only for those who score; reports, which resample, do without it."""
     if name in __all__:
         from captionlab.metrics import caption_metrics
 

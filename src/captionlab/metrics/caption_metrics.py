@@ -4,60 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Literal, TypeVar, get_args
+from typing import get_args
 
 import torch
+import torchmetrics
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from captionlab.errors import ConfigError, DataError
-from captionlab.metrics.java import JavaError, Meteor, stanford_tokenize
-from captionlab.metrics.ngram import NGramScorer
-from captionlab.metrics.spice import score_spice
+from captionlab.metrics import registry
+from captionlab.metrics.java import JavaError, stanford_tokenize
+from captionlab.metrics.protocol import (
+    Metric,
+    TokenizedCaptions,
+    TokenizedReferences,
+    TokenizerName,
+)
 from captionlab.text import PTBTokenizer
 from captionlab.types import Scores
 
-MetricName = Literal["bleu", "rouge_l", "cider_d", "meteor"]
-TokenizerName = Literal["stanford", "python"]
-_T = TypeVar("_T")
 
+class CaptionMetrics(torchmetrics.Metric):
+    """Registered metrics, each once over all images.
 
-def score_names(metric: MetricName) -> list[str]:
-    """The names a metric has in `Scores`: `bleu_1` to `bleu_4` for BLEU, else its own."""
-    return [f"bleu_{order}" for order in (1, 2, 3, 4)] if metric == "bleu" else [metric]
-
-
-def with_suffix(named: Mapping[str, _T]) -> dict[str, _T]:
-    """The same under the names of scores on Python's tokens: `cider_d_pyptb` and so on."""
-    return {f"{name}_pyptb": value for name, value in named.items()}
-
-
-class CaptionMetrics(Metric):
-    """BLEU-1 to 4, ROUGE-L, CIDEr-D and METEOR, once over all images.
-
-    The references are tokenised and counted at the first score and kept. METEOR's Java process
-    starts with the metric and loads while the caller goes on. The state is the
+    The references are tokenised and counted at the first score and kept. The state is the
     captions alone, by image, so that any number of processes, with any share of the images and
     with images seen twice, gives the scores of one. Where an image got several captions the first
     counts, in the order of the processes.
 
-    Where Java does not work, METEOR is in `Scores.missing` with the reason, and so are the scores
-    on official tokens if these cannot be made.
+    Where Java does not work, the scores that need it are in `Scores.missing` with the reason, and
+    so are all scores on official tokens if these cannot be made.
 
     Args:
         references: image id to its captions as people wrote them, at least one. Every image
             needs a caption to be scored.
-        metrics: which to compute. METEOR needs the tokenizer `stanford`.
+        metrics: names of those to compute; None for all that need no Java.
         tokenizer: `stanford` is the official one and starts Java for each score; `python` needs
             no Java and agrees on nearly all captions, which is enough to select models by.
         fallback: score on Python's tokens where Stanford's cannot be made; these scores bear
-            names of their own, `cider_d_pyptb` and so on.
-        meteor: a process to share with other metrics; None for one of its own.
+            names of their own, which end in `registry.PYTHON_SUFFIX`.
+        jar_folder: holds the jars of metrics that need some.
 
     Raises:
-        ConfigError: if a metric is unknown or METEOR meets another tokenizer than its own.
+        ConfigError: if a metric is unknown, meets another tokenizer than its own, or needs jars
+            and no folder is given.
         DataError: if there is no image, or one without captions.
 
     Example:
@@ -75,22 +65,22 @@ class CaptionMetrics(Metric):
     def __init__(
         self,
         references: Mapping[str, Sequence[str]],
-        metrics: Sequence[MetricName] = ("bleu", "rouge_l", "cider_d"),
+        metrics: Sequence[str] | None = None,
         tokenizer: TokenizerName = "python",
         fallback: bool = False,
-        meteor: Meteor | None = None,
+        jar_folder: Path | None = None,
     ) -> None:
         super().__init__()
-        _check_options(metrics, tokenizer)
+        chosen = registry.java_free() if metrics is None else registry.find_metrics(metrics)
+        _check_options(chosen, tokenizer, jar_folder)
         _check_references(references)
-        self._metrics = tuple(metrics)
+        self._metrics = {metric.name: metric(jar_folder) for metric in chosen}
         self._tokenizer = tokenizer
         self._fallback = fallback
         self._raw_references = {image_id: list(refs) for image_id, refs in references.items()}
         self._image_ids = list(references)
         self._index = {image_id: i for i, image_id in enumerate(self._image_ids)}
-        self._meteor = (meteor or Meteor()) if "meteor" in metrics else None
-        self._tokenized: dict[TokenizerName, _TokenizedReferences] = {}
+        self._tokenized: dict[TokenizerName, _References] = {}
         for name in ("image_indices", "lengths", "utf8"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
         self.reset()
@@ -131,16 +121,14 @@ class CaptionMetrics(Metric):
             captions.setdefault(self._image_ids[index], utf8[start:end].decode())
         return self.score(captions)
 
-    def score(
-        self, captions: Mapping[str, str], metrics: Sequence[MetricName] | None = None
-    ) -> Scores:
+    def score(self, captions: Mapping[str, str], metrics: Sequence[str] | None = None) -> Scores:
         """Score captions without touching the state.
 
         Scoring the same captions again, given to other images, is cheap.
 
         Args:
             captions: image id to caption, for every image of the references and no other.
-            metrics: some of the metric's own; None for all.
+            metrics: names of some of the metric's own; None for all.
 
         Returns:
             The scores, images in the order of the references.
@@ -157,25 +145,16 @@ class CaptionMetrics(Metric):
                 "Write a caption for each, or make the metric with the references of that part."
             )
         texts = [captions[image_id] for image_id in self._image_ids]
-        wanted = self._metrics if metrics is None else metrics
+        chosen = [self._metrics[name] for name in (self._metrics if metrics is None else metrics)]
         try:
-            references = self._references(self._tokenizer)
-            tokenized = dict(zip(self._image_ids, references.tokenize(texts), strict=True))
+            return self._score(self._references(self._tokenizer).tokenize(texts), chosen)
         except JavaError as error:
-            missing = {name: str(error) for metric in wanted for name in score_names(metric)}
-            if not self._fallback:
-                return Scores({}, {}, {}, self._image_ids, missing)
-            references = self._references("python")
-            tokenized = dict(zip(self._image_ids, references.tokenize(texts), strict=True))
-            corpus, per_image, statistics = references.scorer.score(tokenized, wanted)
-            return Scores(
-                with_suffix(corpus),
-                with_suffix(per_image),
-                with_suffix({"bleu": statistics} if statistics else {}),
-                self._image_ids,
-                missing,
-            )
-        return self._score(references.scorer, references.texts, tokenized, wanted)
+            missing = {score.name: str(error) for metric in chosen for score in metric.scores}
+        if not self._fallback:
+            return Scores({}, {}, {}, self._image_ids, missing)
+        chosen = [metric for metric in chosen if metric.tokenizer in (None, "python")]
+        scores = self._score(self._references("python").tokenize(texts), chosen)
+        return on_python_tokens(scores, missing)
 
     def score_people(self) -> Scores | None:
         """The human row: each image's first caption against its others.
@@ -183,66 +162,37 @@ class CaptionMetrics(Metric):
         People are scored on one reference fewer than models, which costs them some points.
 
         Returns:
-            Its scores; None where an image has a single caption, or Java does not work.
+            Its scores, without those of metrics that need jars, which take long; None where an
+            image has a single caption, or Java does not work.
         """
         try:
-            texts = self._references(self._tokenizer).texts
+            texts = self._references(self._tokenizer).tokenized.texts
         except JavaError:
             return None
         if any(len(captions) < 2 for captions in texts.values()):
             return None
-        others = {image_id: captions[1:] for image_id, captions in texts.items()}
-        first = {image_id: captions[0] for image_id, captions in texts.items()}
-        return self._score(NGramScorer(others), others, first, self._metrics)
+        others = TokenizedReferences({image: captions[1:] for image, captions in texts.items()})
+        first = TokenizedCaptions([captions[0] for captions in texts.values()], others)
+        return self._score(first, [m for m in self._metrics.values() if not m.jars])
 
-    def spice(self, captions: Mapping[str, str], folder: Path) -> tuple[float, list[float]]:
-        """SPICE of captions, corpus and per image in the order of the references.
-
-        Raises:
-            JavaError: if Java or the jars in `folder` are missing, or SPICE fails.
-        """
-        references = self._references("stanford")
-        texts = references.tokenize([captions[image] for image in self._image_ids])
-        return score_spice(references.texts, dict(zip(self._image_ids, texts, strict=True)), folder)
-
-    def self_cider(self, samples: Mapping[str, Sequence[str]]) -> float:
-        """How much several captions of one image differ, in [0, 1]: mean over the images.
-
-        Args:
-            samples: image id to two captions or more.
-
-        Source:
-            Wang & Chan 2019, under the document frequencies of the references.
-        """
-        references = self._references("python")
-        tokenized = [_tokenize_in_python(captions) for captions in samples.values()]
-        return fmean(references.scorer.self_cider(captions) for captions in tokenized)
-
-    def _score(
-        self,
-        scorer: NGramScorer,
-        references: Mapping[str, Sequence[str]],
-        captions: Mapping[str, str],
-        metrics: Sequence[MetricName],
-    ) -> Scores:
-        """Score tokenised captions against tokenised references."""
-        corpus, per_image, bleu = scorer.score(captions, metrics)
-        statistics = {"bleu": bleu} if bleu else {}
-        missing: dict[str, str] = {}
-        if "meteor" in metrics:
-            assert self._meteor is not None, "the metric was made without METEOR"
+    def _score(self, captions: TokenizedCaptions, metrics: Iterable[Metric]) -> Scores:
+        scores = Scores({}, {}, {}, self._image_ids, {})
+        for metric in metrics:
             try:
-                corpus["meteor"], per_image["meteor"], statistics["meteor"] = self._meteor.score(
-                    references, captions
-                )
+                values = metric.score(captions)
             except JavaError as error:
-                missing["meteor"] = str(error)
-        return Scores(corpus, per_image, statistics, self._image_ids, missing)
+                scores.missing.update({score.name: str(error) for score in metric.scores})
+                continue
+            scores.corpus.update(values.corpus)
+            scores.per_image.update(values.per_image)
+            if metric.has_statistics:
+                scores.statistics[metric.name] = values.statistics
+        return scores
 
-    def _references(self, tokenizer: TokenizerName) -> _TokenizedReferences:
+    def _references(self, tokenizer: TokenizerName) -> _References:
         if tokenizer not in self._tokenized:
-            tokenize = stanford_tokenize if tokenizer == "stanford" else _tokenize_in_python
-            self._tokenized[tokenizer] = _TokenizedReferences(self._raw_references, tokenize)
+            tokenize = stanford_tokenize if tokenizer == "stanford" else tokenize_in_python
+            self._tokenized[tokenizer] = _References(self._raw_references, tokenize)
         return self._tokenized[tokenizer]
 
     def _add(self, indices: list[int], lengths: list[int], utf8: bytes) -> None:
@@ -260,12 +210,11 @@ class CaptionMetrics(Metric):
                 )
 
 
-class _TokenizedReferences:
-    """The references under one tokenizer, with what is counted on them.
+class _References:
+    """The references under one tokenizer, and the captions that were tokenised last.
 
     Attributes:
-        texts: image id to tokenised captions.
-        scorer: holds their n-grams.
+        tokenized: the references.
     """
 
     def __init__(
@@ -277,35 +226,56 @@ class _TokenizedReferences:
         self._known: dict[str, str] = {}
         # All at once, like the official evaluation: Stanford's lexer looks across line ends.
         texts = iter(tokenize([text for captions in references.values() for text in captions]))
-        self.texts = {i: [next(texts) for _ in captions] for i, captions in references.items()}
-        self.scorer = NGramScorer(self.texts)
+        self.tokenized = TokenizedReferences(
+            {i: [next(texts) for _ in captions] for i, captions in references.items()}
+        )
 
-    def tokenize(self, captions: Sequence[str]) -> list[str]:
-        """Tokenise captions; those of the last call are known, in whatever order they come."""
+    def tokenize(self, captions: Sequence[str]) -> TokenizedCaptions:
+        """Tokenise one caption per image; those of the last call are known, in any order."""
         if not all(caption in self._known for caption in captions):
             self._known = dict(zip(captions, self._tokenize(captions), strict=True))
-        return [self._known[caption] for caption in captions]
+        return TokenizedCaptions([self._known[caption] for caption in captions], self.tokenized)
 
 
-def _tokenize_in_python(captions: Sequence[str]) -> list[str]:
+def tokenize_in_python(captions: Sequence[str]) -> list[str]:
+    """Captions as words joined by spaces, like Stanford's tokenizer on nearly all of them."""
     tokenizer = PTBTokenizer()
     return [" ".join(tokenizer(caption)) for caption in captions]
 
 
-def _check_options(metrics: Sequence[str], tokenizer: str) -> None:
-    for name, value, allowed in [
-        *(("metric", metric, get_args(MetricName)) for metric in metrics),
-        ("tokenizer", tokenizer, get_args(TokenizerName)),
-    ]:
-        if value not in allowed:
+def on_python_tokens(scores: Scores, missing: Mapping[str, str]) -> Scores:
+    """The same scores under the names of scores on Python's tokens.
+
+    Args:
+        scores: computed on Python's tokens.
+        missing: official scores that there are none of, with the reason.
+    """
+    return Scores(
+        registry.with_suffix(scores.corpus),
+        registry.with_suffix(scores.per_image),
+        registry.with_suffix(scores.statistics),
+        scores.image_ids,
+        dict(missing),
+    )
+
+
+def _check_options(
+    metrics: Sequence[type[Metric]], tokenizer: str, jar_folder: Path | None
+) -> None:
+    if tokenizer not in get_args(TokenizerName):
+        choices = ", ".join(map(repr, get_args(TokenizerName)))
+        raise ConfigError(f"there is no tokenizer {tokenizer!r}; choose from {choices}.")
+    for metric in metrics:
+        if metric.tokenizer not in (None, tokenizer):
             raise ConfigError(
-                f"there is no {name} {value!r}; choose from {', '.join(map(repr, allowed))}."
+                f"{metric.name!r} is defined on the tokens of {metric.tokenizer!r}, found the "
+                f"tokenizer {tokenizer!r}; use the former, or leave the metric out."
             )
-    if "meteor" in metrics and tokenizer != "stanford":
-        raise ConfigError(
-            f"METEOR is defined on the tokens of 'stanford', but the tokenizer is {tokenizer!r}. "
-            "Use tokenizer='stanford', or leave 'meteor' out of the metrics."
-        )
+        if metric.jars and jar_folder is None:
+            raise ConfigError(
+                f"{metric.name!r} needs {' and '.join(metric.jars)}, found no folder of jars; "
+                "give one, or leave the metric out."
+            )
 
 
 def _check_references(references: Mapping[str, Sequence[str]]) -> None:

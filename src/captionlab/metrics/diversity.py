@@ -8,7 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import chain, pairwise
 from statistics import fmean
 
-from captionlab.metrics.ngram import NGramScorer
+import numpy as np
+
+from captionlab.metrics.counting import ORDERS, NGramReferences
+from captionlab.metrics.definitions.bleu import bleu, bleu_statistics
 
 COLLAPSED_SHARE = 0.3  # of images with one and the same caption, above which a model is blind
 
@@ -36,7 +39,7 @@ def language(
     counts = Counter(whole)
     words = Counter(chain.from_iterable(whole))
     bigrams = Counter(pair for caption in whole for pair in pairwise(caption))
-    found = {
+    values = {
         "distinct_captions": len(counts) / len(whole),
         "most_common": counts.most_common(1)[0][1] / len(whole),
         "vocabulary_used": float(len(words)),
@@ -47,17 +50,22 @@ def language(
         "bigram_entropy": _entropy(bigrams),
     }
     if training:
-        found["novel_captions"] = sum(caption not in training for caption in whole) / len(whole)
-    return found
+        values["novel_captions"] = sum(caption not in training for caption in whole) / len(whole)
+    return values
 
 
-def warning(found: Mapping[str, float], num_images: int) -> str | None:
-    """What to tell a user whose captions collapsed to a few; None if they did not."""
-    if num_images < 10 or found["most_common"] <= COLLAPSED_SHARE:
+def collapse_warning(values: Mapping[str, float], num_images: int) -> str | None:
+    """What to tell a user whose captions collapsed to a few; None if they did not.
+
+    Args:
+        values: of `language`.
+        num_images: that have a caption.
+    """
+    if num_images < 10 or values["most_common"] <= COLLAPSED_SHARE:
         return None
     return (
-        f"the captions collapsed: {100 * found['most_common']:.0f} % of the {num_images} images "
-        f"got the same one, and only {found['distinct_captions'] * num_images:.0f} are distinct. "
+        f"the captions collapsed: {100 * values['most_common']:.0f} % of the {num_images} images "
+        f"got the same one, and only {values['distinct_captions'] * num_images:.0f} are distinct. "
         "The model hardly looks at the images; train longer or lower the learning rate."
     )
 
@@ -86,8 +94,49 @@ def mutual_bleu(samples: Mapping[str, Sequence[str]]) -> float:
     for k in range(sizes.pop()):
         others = {i: [*captions[:k], *captions[k + 1 :]] for i, captions in samples.items()}
         one = {image: captions[k] for image, captions in samples.items()}
-        values.append(NGramScorer(others).score(one, ("bleu",))[0]["bleu_4"])
+        rows = bleu_statistics(NGramReferences(others).count(list(one.values())))
+        values.append(bleu([sum(column) for column in zip(*rows, strict=True)])[-1])
     return fmean(values)
+
+
+def self_cider(samples: Mapping[str, Sequence[str]], references: NGramReferences) -> float:
+    """How much several captions of one image differ: 0 if they are equal, at most 1.
+
+    The kernel of an image's captions is their CIDEr (the cosine of TF-IDF, without CIDEr-D's
+    clipping and length penalty).
+
+    Args:
+        samples: image id to two tokenised captions or more.
+        references: whose document frequencies are used.
+
+    Returns:
+        The mean over images.
+
+    Raises:
+        ValueError: for fewer than two captions of an image.
+
+    Source:
+        Wang & Chan 2019, sec. 4: -log_m(r), r the largest singular value's share of the sum.
+    """
+    return fmean(_self_cider(image, texts, references) for image, texts in samples.items())
+
+
+def _self_cider(image: str, captions: Sequence[str], references: NGramReferences) -> float:
+    if len(captions) < 2:
+        raise ValueError(f"diversity needs two captions at least, found {len(captions)}.")
+    kernel = np.zeros((len(captions), len(captions)))
+    counts = references.count(captions, [image] * len(captions))
+    for matched, order in zip(counts.matched, references.orders, strict=True):
+        vectors = np.zeros((len(captions), int(matched.gram.max(initial=0)) + 1))
+        vectors[matched.caption, matched.gram] = order.weigh(matched)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit = vectors / np.where(norms > 0, norms, 1)
+        kernel += unit @ unit.T / ORDERS
+    equal = np.array([[a == b for b in captions] for a in captions])
+    kernel[equal] = 1.0  # short captions have no 4-gram
+    singular = np.sqrt(np.clip(np.linalg.eigvalsh(kernel), 0.0, None))
+    share = float(singular.max() / singular.sum())
+    return abs(math.log(share)) / math.log(len(captions))
 
 
 def _distinct(counts: Counter[str] | Counter[tuple[str, str]]) -> float:

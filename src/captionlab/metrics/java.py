@@ -15,11 +15,11 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 from captionlab.errors import CaptionLabError
-from captionlab.text.tokenizers import PUNCTUATION
 
 _START_SECONDS = 120.0  # METEOR loads its paraphrases on a busy machine
 _LINE_SECONDS = 60.0
@@ -59,9 +59,11 @@ def stanford_tokenize(captions: Sequence[str]) -> list[str]:
     """
     if not captions:
         return []
+    from captionlab.text.tokenizers import PUNCTUATION  # late: its room brings torch
+
     jar = shipped("tokenizer") / "stanford-corenlp-3.4.1.jar"
     main = "edu.stanford.nlp.process.PTBTokenizer"
-    # 3.4.1 reads and writes the platform's encoding unless told.
+    # Without these options 3.4.1 reads and writes the platform's encoding.
     command = [find_java(), *OPTIONS, "-Dstdout.encoding=UTF-8", "-cp", str(jar), main]
     command += ["-preserveLines", "-lowerCase", "-encoding", "UTF-8"]
     text = "\n".join(_LINE_BREAKS.sub(" ", caption) for caption in captions) + "\n"
@@ -87,11 +89,17 @@ def stanford_tokenize(captions: Sequence[str]) -> list[str]:
     ]
 
 
-class Meteor:
+@cache
+def shared_meteor() -> MeteorProcess:
+    """METEOR's process, one for all that this process scores; starts at the first call."""
+    return MeteorProcess()
+
+
+class MeteorProcess:
     """METEOR 1.5 (`-l en -norm`) in a Java process that starts at once and is kept.
 
-    It loads for some seconds while the caller goes on. A process that died is started anew by the
-    next `score`; all end with their parent, whose death closes their input.
+    It loads in the background for some seconds. A process that died is started again by the next
+    `score`; all end with their parent, whose death closes their input. Threads take turns.
 
     Source:
         Denkowski & Lavie 2014.
@@ -99,6 +107,7 @@ class Meteor:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed with self)
         with suppress(JavaError):  # `score` tries again, and raises
@@ -111,26 +120,27 @@ class Meteor:
 
         Returns:
             The corpus score, one per image in the order of `references`, and what METEOR sums
-            over images, 23 numbers for each (see `captionlab.metrics.resampling.meteor`).
+            over images, 23 numbers for each (see `captionlab.metrics.definitions.meteor`).
 
         Raises:
             JavaError: if METEOR fails; it may be asked again.
         """
         if not references:
             raise ValueError("there are no references to score against.")
-        asked = [_score_line(references[image], captions[image]) for image in references]
-        try:
-            if self._process is None or self._process.poll() is not None:
-                self._start()
-            statistics = self._ask(asked, len(asked))
-            request = " ||| ".join(["EVAL", *statistics])
-            values = [float(line) for line in self._ask([request], len(asked) + 1)]
-        except (OSError, ValueError) as error:
-            self.close()
-            raise JavaError(f"METEOR failed: {error}.") from error
-        except JavaError:
-            self.close()
-            raise
+        requests = [_score_line(references[image], captions[image]) for image in references]
+        with self._lock:
+            try:
+                if self._process is None or self._process.poll() is not None:
+                    self._start()
+                statistics = self._ask(requests, len(requests))
+                request = " ||| ".join(["EVAL", *statistics])
+                values = [float(line) for line in self._ask([request], len(requests) + 1)]
+            except (OSError, ValueError) as error:
+                self.close()
+                raise JavaError(f"METEOR failed: {error}.") from error
+            except JavaError:
+                self.close()
+                raise
         return values[-1], values[:-1], [list(map(float, line.split())) for line in statistics]
 
     def close(self) -> None:
@@ -182,8 +192,8 @@ class Meteor:
 
     def _reason(self) -> str:
         self._errors.seek(0)
-        told = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        return told[0] if told else "without a word"
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[0] if lines else "no reason given"
 
 
 def _score_line(references: Sequence[str], caption: str) -> str:

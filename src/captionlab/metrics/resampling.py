@@ -1,34 +1,39 @@
-"""Corpus scores of any resample of the images, from what each metric sums over images.
-
-CIDEr-D's document frequencies stay those of the whole set.
-"""
+"""Corpus scores of any resample of the images, from what each metric sums over images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from captionlab.metrics import registry
+from captionlab.metrics.protocol import Array, Metric
 
-_ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75  # METEOR 1.5 for English
-_STAGES = np.array([1.0, 0.6, 0.8, 0.6])  # exact, stem, synonym, paraphrase
+
+class _Part(NamedTuple):
+    """The columns of one metric."""
+
+    metric: type[Metric]
+    suffix: str  # of its scores' names
+    columns: slice
 
 
 class CorpusStatistics:
     """What one set of captions got, image by image, ready to be summed.
 
+    Scores of metrics that are not registered are left out.
+
     Args:
-        per_image: `cider_d`, `rouge_l` and so on to one value per image.
-        statistics: `bleu` and `meteor` to one row per image; either may be missing.
+        per_image: score name to one value per image.
+        statistics: metric name to one row per image, for the metrics that have some.
 
     Attributes:
         columns: float64 (B, S), whose sums over images determine every score.
         names: of the scores.
 
     Raises:
-        ValueError: if the numbers of images differ.
+        ValueError: if the numbers of images differ, or there is nothing to sum.
     """
 
     def __init__(
@@ -36,18 +41,17 @@ class CorpusStatistics:
         per_image: Mapping[str, Sequence[float]],
         statistics: Mapping[str, Sequence[Sequence[float]]],
     ) -> None:
-        parts: list[Array] = []
-        self._slices: dict[str, slice] = {}
-        summed = {name: np.array(rows, dtype=float) for name, rows in statistics.items()}
-        if "meteor" in summed:
-            _forgive_whole_matches(summed["meteor"])
-        means = [name for name in per_image if not name.startswith(("bleu_", "meteor"))]
-        summed |= {name: np.array(per_image[name], dtype=float)[:, None] for name in means}
+        arrays: list[Array] = []
+        self._parts: list[_Part] = []
         begin = 0
-        for name, rows in summed.items():
-            self._slices[name] = slice(begin, begin := begin + rows.shape[1])
-            parts.append(rows)
-        self.columns: Array = np.concatenate(parts, axis=1)
+        for metric in registry.metrics():
+            for suffix in ("", registry.PYTHON_SUFFIX):
+                rows = _rows(metric, suffix, per_image, statistics)
+                if rows is not None:
+                    columns = slice(begin, begin := begin + rows.shape[1])
+                    self._parts.append(_Part(metric, suffix, columns))
+                    arrays.append(rows)
+        self.columns: Array = np.concatenate(arrays, axis=1)
         self.names = sorted(self.scores(self.columns.sum(axis=0, keepdims=True)))
 
     def __len__(self) -> int:
@@ -61,62 +65,27 @@ class CorpusStatistics:
             num_images: in each resample; None for all of them.
 
         Returns:
-            Each (R,), as fractions (CIDEr-D 0 to 10).
+            Each (R,), as fractions or on the metric's own scale.
         """
-        found: dict[str, Array] = {}
-        for name, columns in self._slices.items():
-            if name.startswith("bleu"):
-                for k, values in enumerate(bleu(sums[:, columns]), 1):
-                    found[f"bleu_{k}{name.removeprefix('bleu')}"] = values
-            elif name == "meteor":
-                found[name] = meteor(sums[:, columns])
-            else:
-                found[name] = sums[:, columns.start] / (num_images or len(self))
-        return found
+        values: dict[str, Array] = {}
+        for metric, suffix, columns in self._parts:
+            names = [score.name + suffix for score in metric.scores]
+            resampled = metric.resample(sums[:, columns], num_images or len(self))
+            values |= zip(names, resampled, strict=True)
+        return values
 
 
-def bleu(sums: Array) -> list[Array]:
-    """BLEU-1 to 4 of summed statistics (R, 10), as `captionlab.metrics.ngram.bleu` has them."""
-    correct, guessed = sums[:, :4] + 1e-15, sums[:, 4:8] + 1e-9
-    with np.errstate(divide="ignore", over="ignore"):
-        ratio = (sums[:, 8] + 1e-15) / (sums[:, 9] + 1e-9)
-        brevity = np.where(ratio < 1, np.exp(1 - 1 / ratio), 1.0)
-    logs = np.cumsum(np.log(correct / guessed), axis=1)
-    return [np.exp(logs[:, k] / (k + 1)) * brevity for k in range(4)]
-
-
-def _forgive_whole_matches(rows: Array) -> None:
-    """Where caption and reference match as one chunk METEOR sees no fragment, in a sum neither."""
-    whole = (rows[:, 21] == rows[:, 0]) & (rows[:, 22] == rows[:, 1]) & (rows[:, 20] == 1)
-    rows[whole, 20] = 0
-
-
-def meteor(sums: Array) -> Array:
-    """METEOR 1.5 (`-l en`) of summed statistics (R, 23).
-
-    The columns: words, and function words, of caption and reference; for each stage of matching
-    its matches among content and function words of both; chunks (0 where a caption matches as a
-    whole); words matched of both.
-
-    Source:
-        Denkowski & Lavie 2014, sec. 3; parameters of the English ranking task.
-    """
-    words, reference_words, function, reference_function = sums[:, :4].T
-    stages = sums[:, 4:20].reshape(-1, 4, 4)  # (R, stage, [content, their content, function, ...])
-    chunks, matched, reference_matched = sums[:, 20:23].T
-
-    def weigh(content: Array, functional: Array) -> Array:
-        return _DELTA * content + (1 - _DELTA) * functional
-
-    with np.errstate(divide="ignore", invalid="ignore"):
-        precision = weigh(stages[:, :, 0] @ _STAGES, stages[:, :, 2] @ _STAGES) / weigh(
-            words - function, function
-        )
-        recall = weigh(stages[:, :, 1] @ _STAGES, stages[:, :, 3] @ _STAGES) / weigh(
-            reference_words - reference_function, reference_function
-        )
-        mean = 1 / ((1 - _ALPHA) / precision + _ALPHA / recall)
-        fragmentation = chunks / ((matched + reference_matched) / 2)
-        score = mean * (1 - _GAMMA * fragmentation**_BETA)
-    found: Array = np.nan_to_num(score, nan=0.0)
-    return found
+def _rows(
+    metric: type[Metric],
+    suffix: str,
+    per_image: Mapping[str, Sequence[float]],
+    statistics: Mapping[str, Sequence[Sequence[float]]],
+) -> Array | None:
+    """What a metric sums over images, (B, S); None where it has not scored them."""
+    if metric.has_statistics:
+        rows = statistics.get(metric.name + suffix)
+        return None if rows is None else metric.summands(np.array(rows, dtype=float))
+    names = [score.name + suffix for score in metric.scores]
+    if not all(name in per_image for name in names):
+        return None
+    return np.stack([np.array(per_image[name], dtype=float) for name in names], axis=1)

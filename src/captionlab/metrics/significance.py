@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 import numpy as np
 
-from captionlab.metrics.resampling import Array, CorpusStatistics
+from captionlab.metrics.protocol import Array
+from captionlab.metrics.resampling import CorpusStatistics
 
 NUM_RESAMPLES = 10_000
 LEVEL = 0.95
@@ -106,49 +108,56 @@ def compare(
     generator = np.random.default_rng(seed)
     whole = np.ones((1, num_images))
     exact = [[_pick(run.scores(whole @ run.columns), names) for run in runs] for runs in systems]
-    means = [np.mean(runs, axis=0)[:, 0] for runs in exact]  # each (names,)
-
-    drawn: list[list[Array]] = [[] for _ in systems]
-    for weights in _bootstrap_weights(num_resamples, num_images, generator):
-        for runs, found in zip(systems, drawn, strict=True):
-            scores = [_pick(run.scores(weights @ run.columns), names) for run in runs]
-            found.append(np.mean(scores, axis=0))
-    resampled = [np.concatenate(parts, axis=1) for parts in drawn]  # each (names, resamples)
-
-    intervals = []
-    for mean, values in zip(means, resampled, strict=True):
-        ends = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
-        intervals.append(
-            {n: Interval(*map(float, (mean[i], *ends[:, i]))) for i, n in enumerate(names)}
-        )
+    means = [np.mean(runs, axis=0)[:, 0] for runs in exact]  # (names,) per system
+    resampled = _bootstrap(systems, names, num_resamples, generator)
+    intervals = [
+        {n: Interval(*map(float, (mean[i], *ends[:, i]))) for i, n in enumerate(names)}
+        for mean, ends in zip(means, map(_ends, resampled), strict=True)
+    ]
     pairs = list(combinations(range(len(systems)), 2))
-    randomised = _randomise(systems, pairs, names, num_resamples, generator)
-    found_tests = []
-    for (a, b), p_random in zip(pairs, randomised, strict=True):
-        difference = means[a] - means[b]
-        values = resampled[a] - resampled[b]
-        ends = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
-        below = np.minimum((values <= 0).sum(axis=1), (values >= 0).sum(axis=1))
-        p_bootstrap = np.minimum(1.0, 2 * (below + 1) / (num_resamples + 1))
-        p_seeds = [
-            _welch([float(run[i, 0]) for run in exact[a]], [float(run[i, 0]) for run in exact[b]])
-            for i in range(len(names))
-        ]
-        found_tests.append((difference, ends, p_bootstrap, p_random, p_seeds))
-
-    tests = []
-    for i, name in enumerate(names):
-        boot = holm([float(found[2][i]) for found in found_tests])
-        rand = holm([None if found[3] is None else float(found[3][i]) for found in found_tests])
-        seeds = holm([found[4][i] for found in found_tests])
-        for k, (pair, (difference, ends, *_)) in enumerate(zip(pairs, found_tests, strict=True)):
-            low, high = map(float, ends[:, i])
-            known = boot[k]
-            assert known is not None
-            tests.append(
-                PairedTest(pair, name, float(difference[i]), low, high, known, rand[k], seeds[k])
-            )
+    p_randomisation = _randomise(systems, pairs, names, num_resamples, generator)
+    results = [
+        _PairResult(
+            difference=means[a] - means[b],
+            ends=_ends(resampled[a] - resampled[b]),
+            p_bootstrap=_bootstrap_p(resampled[a] - resampled[b]),
+            p_randomisation=p_random,
+            p_seeds=[
+                _welch(*([float(run[i, 0]) for run in exact[system]] for system in (a, b)))
+                for i in range(len(names))
+            ],
+        )
+        for (a, b), p_random in zip(pairs, p_randomisation, strict=True)
+    ]
+    tests = [test for i, n in enumerate(names) for test in _adjusted(i, n, pairs, results)]
     return Significance(intervals, tests)
+
+
+class _PairResult(NamedTuple):
+    """Of two systems, for all scores at once; p-values not yet corrected."""
+
+    difference: Array  # (names,)
+    ends: Array  # of the interval of the difference, (2, names)
+    p_bootstrap: Array  # (names,)
+    p_randomisation: Array | None  # (names,)
+    p_seeds: list[float | None]
+
+
+def _adjusted(
+    i: int, name: str, pairs: Sequence[tuple[int, int]], results: Sequence[_PairResult]
+) -> Iterator[PairedTest]:
+    """The tests of the score at place `i`, its p-values corrected for all pairs."""
+    bootstrap = holm([float(result.p_bootstrap[i]) for result in results])
+    randomisation = holm(
+        [None if r.p_randomisation is None else float(r.p_randomisation[i]) for r in results]
+    )
+    seeds = holm([result.p_seeds[i] for result in results])
+    for k, (pair, result) in enumerate(zip(pairs, results, strict=True)):
+        low, high = map(float, result.ends[:, i])
+        p_bootstrap = bootstrap[k]
+        assert p_bootstrap is not None
+        difference = float(result.difference[i])
+        yield PairedTest(pair, name, difference, low, high, p_bootstrap, randomisation[k], seeds[k])
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -167,14 +176,43 @@ def _pick(scores: dict[str, Array], names: Sequence[str]) -> Array:
     return np.stack([scores[name] for name in names])
 
 
+def _bootstrap(
+    systems: Sequence[Sequence[CorpusStatistics]],
+    names: Sequence[str],
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> list[Array]:
+    """Per system, scores (names, resamples), mean over its runs; all on the same resamples."""
+    blocks: list[list[Array]] = [[] for _ in systems]
+    num_images = len(systems[0][0])
+    for weights in _bootstrap_weights(num_resamples, num_images, generator):
+        for runs, scored in zip(systems, blocks, strict=True):
+            scores = [_pick(run.scores(weights @ run.columns), names) for run in runs]
+            scored.append(np.mean(scores, axis=0))
+    return [np.concatenate(scored, axis=1) for scored in blocks]
+
+
+def _ends(values: Array) -> Array:
+    """Ends (2, names) of the central 95 % of values (names, resamples)."""
+    ends: Array = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+    return ends
+
+
+def _bootstrap_p(differences: Array) -> Array:
+    """Two-sided p-values (names,) of resampled differences (names, resamples)."""
+    below = np.minimum((differences <= 0).sum(axis=1), (differences >= 0).sum(axis=1))
+    p_values: Array = np.minimum(1.0, 2 * (below + 1) / (differences.shape[1] + 1))
+    return p_values
+
+
 def _bootstrap_weights(
     num_resamples: int, num_images: int, generator: np.random.Generator
 ) -> Iterator[Array]:
     """How often each image is drawn, in blocks (R, images) that fit into memory."""
     for rows in _blocks(num_resamples, num_images):
-        drawn = generator.integers(0, num_images, size=(rows, num_images), dtype=np.int32)
-        drawn += np.arange(rows, dtype=np.int32)[:, None] * num_images
-        counts = np.bincount(drawn.ravel(), minlength=rows * num_images)
+        images = generator.integers(0, num_images, size=(rows, num_images), dtype=np.int32)
+        images += np.arange(rows, dtype=np.int32)[:, None] * num_images
+        counts = np.bincount(images.ravel(), minlength=rows * num_images)
         yield counts.reshape(rows, num_images).astype(np.float64)
 
 
@@ -208,8 +246,8 @@ def _randomise(
         bits = np.frombuffer(generator.bytes(rows * num_bytes), dtype=np.uint8)
         exchanged = np.unpackbits(bits.reshape(rows, num_bytes), axis=1, count=num_images)
         for pair in comparable:
-            found = np.abs(difference(*pair, exchanged.astype(np.float64)))
-            extreme[pair] += (found >= observed[pair] * (1 - 1e-12)).sum(axis=1)
+            shuffled = np.abs(difference(*pair, exchanged.astype(np.float64)))
+            extreme[pair] += (shuffled >= observed[pair] * (1 - 1e-12)).sum(axis=1)
     return [
         (extreme[pair] + 1) / (num_resamples + 1) if pair in extreme else None for pair in pairs
     ]

@@ -87,16 +87,16 @@ def word_table(
     category_of = {word: name for name, words in CATEGORIES.items() for word in words}
     counts = {word: [0, 0, 0, 0] for word in category_of}
     for image, caption in captions.items():
-        said = {_singular(word) for word in caption} & category_of.keys()
+        written = {_singular(word) for word in caption} & category_of.keys()
         sets = [{_singular(word) for word in reference} for reference in references[image]]
         mentioned = set().union(*sets) & category_of.keys()
-        for word in said | mentioned:
-            agreed = 2 * sum(word in each for each in sets) >= len(sets)
+        for word in written | mentioned:
+            agreed = 2 * sum(word in words for words in sets) >= len(sets)
             count = counts[word]
             count[0] += agreed
-            count[1] += agreed and word in said
-            count[2] += word in said
-            count[3] += word in said and word in mentioned
+            count[1] += agreed and word in written
+            count[2] += word in written
+            count[3] += word in written and word in mentioned
     table = []
     for category, words in CATEGORIES.items():
         used = sorted((w for w in words if any(counts[w])), key=lambda w: -counts[w][0])

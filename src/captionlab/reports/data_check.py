@@ -1,4 +1,4 @@
-"""What a check of a data set found: tables for the terminal, files and pictures."""
+"""The report on a checked data set: tables for the terminal, files and pictures."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from captionlab.corpora.check import CorpusCheck, Photo
 from captionlab.files import write_atomically
+from captionlab.reports.table import Column, Row, Table, escape
 
 _PERCENTILES = {
     0: "min",
@@ -33,25 +32,10 @@ _SHOWN_COLUMNS = 6  # of a contact sheet
 _BLUE, _RED, _INK = "#2a6f97", "#d1495b", "#222222"
 
 
-class _Section(NamedTuple):
-    """A table; all columns but the first are numbers where `numbers` says so."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    numbers: bool = True
-
-
 def print_check(check: CorpusCheck, console: Console) -> None:
     """Print all tables, notes, and the problems last."""
-    for section in _sections(check):
-        table = Table(title=section.title, title_justify="left")
-        for place, column in enumerate(section.columns):
-            right = section.numbers and place
-            table.add_column(column, justify="right" if right else "left", overflow="fold")
-        for row in section.rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
+    for table in _tables(check):
+        table.print(console)
     for note in check.notes:
         console.print(f"note: {note}", markup=False)
     for problem in check.problems:
@@ -76,32 +60,27 @@ def write_check(check: CorpusCheck, folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def _sections(check: CorpusCheck) -> Iterator[_Section]:
-    splits = [*check.num_images, "all"]
-    yield _Section(
+def _tables(check: CorpusCheck) -> Iterator[Table]:
+    yield _numbers(
         check.name,
-        ["", *splits],
+        ["", *check.num_images, "all"],
         [
             ["images", *_with_sum(check.num_images)],
             ["captions", *_with_sum(check.num_captions)],
         ],
     )
-    yield _Section(
+    yield _numbers(
         "Captions per image",
         ["captions", *map(str, check.captions_per_image)],
         [["images", *(f"{number:,}" for number in check.captions_per_image.values())]],
     )
     lengths = check.lengths
-    yield _Section(
+    yield _numbers(
         "Words per caption",
-        [
-            "",
-            "mean",
-            *(f"{p} %" if 0 < p < 100 else ("min", "max")[p // 100] for p in _PERCENTILES),
-        ],
+        ["", "mean", *_PERCENTILES.values()],
         [["words", f"{_mean(lengths):.1f}", *(str(percentile(lengths, p)) for p in _PERCENTILES)]],
     )
-    yield _Section(
+    yield _numbers(
         "Vocabulary of the training captions",
         ["words seen at least", *(f"{v.min_count}x" for v in check.vocabulary)],
         [
@@ -112,37 +91,50 @@ def _sections(check: CorpusCheck) -> Iterator[_Section]:
             ],
         ],
     )
+    yield from _problem_tables(check)
+    yield _numbers(
+        "Encoded images",
+        ["encoder", "GB on disk"],
+        [[name, f"{size / 1e9:.2f}"] for name, size in check.feature_bytes.items()],
+    )
+
+
+def _problem_tables(check: CorpusCheck) -> Iterator[Table]:
     if check.odd_captions:
-        yield _Section(
+        yield _texts(
             "Odd captions",
             ["", "captions", f"the first {_SHOWN_CAPTIONS}"],
             [
-                [kind, str(len(found)), "\n".join(map(_shown, found[:_SHOWN_CAPTIONS]))]
-                for kind, found in check.odd_captions.items()
+                [kind, str(len(captions)), "\n".join(map(_shown, captions[:_SHOWN_CAPTIONS]))]
+                for kind, captions in check.odd_captions.items()
             ],
-            numbers=False,
         )
     if check.unreadable:
-        yield _Section(
+        yield _texts(
             f"{len(check.unreadable)} unreadable photos{_the_first(check.unreadable)}",
             [""],
             [[reason] for reason in check.unreadable[:_SHOWN_ROWS]],
         )
     if check.duplicates:
-        yield _Section(
+        yield _texts(
             f"{len(check.duplicates)} photos more than once{_the_first(check.duplicates)}",
             ["times", "images"],
             [
                 [str(len(group)), "\n".join(f"{p.split} {p.image_id}" for p in group[:_SHOWN_ROWS])]
                 for group in check.duplicates[:_SHOWN_ROWS]
             ],
-            numbers=False,
         )
-    yield _Section(
-        "Encoded images",
-        ["encoder", "GB on disk"],
-        [[name, f"{size / 1e9:.2f}"] for name, size in check.feature_bytes.items()],
-    )
+
+
+def _numbers(title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Labels and numbers; the last columns are dropped first."""
+    columns = [Column(text, priority=-i) for i, text in enumerate(titles)]
+    return Table(title, [Column(titles[0], is_text=True), *columns[1:]], list(map(Row, rows)))
+
+
+def _texts(title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    columns = [Column(text, is_text=True) for text in titles]
+    return Table(title, columns, list(map(Row, rows)))
 
 
 def _the_first(things: Sequence[Any]) -> str:
@@ -177,27 +169,16 @@ def _verdict(check: CorpusCheck) -> str:
 
 def _markdown(check: CorpusCheck, pictures: Sequence[str]) -> str:
     parts = [f"# {check.name}"]
-    parts += [f"**Problem:** {_cell(problem)}" for problem in check.problems] or [_verdict(check)]
-    parts += [f"Note: {_cell(note)}" for note in check.notes]
-    for section in _sections(check):
-        rows = [
-            section.columns,
-            [":--", *["--:" if section.numbers else ":--"] * 20],
-            *section.rows,
-        ]
-        lines = ["| " + " | ".join(map(_cell, row[: len(section.columns)])) + " |" for row in rows]
-        parts.append(f"## {section.title}\n\n" + "\n".join(lines))
+    parts += [f"**Problem:** {escape(problem)}" for problem in check.problems] or [_verdict(check)]
+    parts += [f"Note: {escape(note)}" for note in check.notes]
+    parts += [f"## {table.title}\n\n{table.markdown()}" for table in _tables(check)]
     parts += [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
     return "\n\n".join(parts) + "\n"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", "<br>")
-
-
 def _json(check: CorpusCheck) -> str:
-    told = asdict(check) | {"problems": check.problems}
-    return json.dumps(told, indent=2, ensure_ascii=False, default=str)
+    values = asdict(check) | {"problems": check.problems}
+    return json.dumps(values, indent=2, ensure_ascii=False, default=str)
 
 
 def _figure(width: float, height: float) -> Any:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from captionlab.evaluation.result import Prediction
+from captionlab.metrics import registry
+from captionlab.metrics.protocol import Score
 from captionlab.metrics.resampling import CorpusStatistics
 from captionlab.metrics.significance import Interval, PairedTest, compare
+from captionlab.reports.table import Column, Row, Table
 
-_SHOWN = {"cider_d": "CIDEr-D", "bleu_4": "BLEU-4", "meteor": "METEOR"}
+_NUM_SHOWN = 3  # scores; significance.csv has all
 
 _HOW_TO_READ = (
     "Differences from the best, x100. *Over images* (would these trained models differ on other "
@@ -34,95 +30,88 @@ class Differences:
     Args:
         names: of the systems, the best first.
         systems: the runs of each, all on the same images in the same order.
+
+    Attributes:
+        intervals: per system, score name to interval over images.
     """
 
     def __init__(self, names: Sequence[str], systems: Sequence[Sequence[CorpusStatistics]]) -> None:
         self.names = list(names)
-        self._found = compare(systems)
+        significance = compare(systems)
+        self.intervals: list[dict[str, Interval]] = significance.intervals
+        self._tests = significance.tests
 
-    @property
-    def intervals(self) -> list[dict[str, Interval]]:
-        """Per system, each score's interval over images."""
-        return self._found.intervals
-
-    def whiskers(self, score: str) -> list[tuple[float, float]]:
+    def ends(self, score: str) -> list[tuple[float, float]]:
         """Ends of each system's 95 % interval; none if a system lacks the score."""
-        if not all(score in each for each in self._found.intervals):
+        if not all(score in intervals for intervals in self.intervals):
             return []
-        return [(each[score].low, each[score].high) for each in self._found.intervals]
+        return [(intervals[score].low, intervals[score].high) for intervals in self.intervals]
 
-    def print_table(self, console: Console) -> None:
-        """Print how far the others are from the best, and how sure that is."""
-        titles, rows = self._against_best()
-        if not rows:
-            return
-        table = Table(title=f"Differences from {self.names[0]}, x100", title_justify="left")
-        for i, title in enumerate(titles):
-            table.add_column(title, justify="right" if i else "left", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+    def against_best(self) -> Table:
+        """How far the others are from the best in the most important scores, and how sure that is.
 
-    def markdown(self) -> str:
-        """The same table, and how to read it."""
-        titles, rows = self._against_best()
-        lines = [f"| {' | '.join(titles)} |", f"|:--|{'--:|' * (len(titles) - 1)}"]
-        lines += [f"| {' | '.join(row)} |" for row in rows]
-        return "\n".join([*lines, "", _HOW_TO_READ])
-
-    def csv(self) -> str:
-        """Every pair and score at full precision; rows without a second system are intervals."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        titles = [field.name for field in fields(PairedTest)][2:]
-        writer.writerow(["first", "second", "score", *titles])
-        for name, intervals in zip(self.names, self._found.intervals, strict=True):
-            for score, interval in intervals.items():
-                ends = (interval.value, interval.low, interval.high)
-                writer.writerow([name, "", score, *map(repr, ends), *[""] * (len(titles) - 3)])
-        for test in self._found.tests:
-            values = [getattr(test, title) for title in titles]
-            shown = ["" if value is None else repr(value) for value in values]
-            writer.writerow([*(self.names[i] for i in test.systems), test.score, *shown])
-        return text.getvalue()
-
-    def _against_best(self) -> tuple[list[str], list[list[str]]]:
-        """Titles and cells of the differences from the first system."""
-        tests = {(t.systems[1], t.score): t for t in self._found.tests if t.systems[0] == 0}
-        wanted = {n + suffix: title for suffix in ("", "_pyptb") for n, title in _SHOWN.items()}
-        scores = [name for name in wanted if (1, name) in tests]
+        It has no rows for a single system.
+        """
+        tests = {(t.systems[1], t.score): t for t in self._tests if t.systems[0] == 0}
+        scores = registry.most_important([name for _, name in tests], _NUM_SHOWN)
         has_seeds = any(test.p_seeds is not None for test in tests.values())
-        titles = ["system"]
+        columns = [Column("system", is_text=True)]
         for score in scores:
-            titles += [wanted[score], "p images", *(["p seeds"] if has_seeds else [])]
+            titles = [score.title, "p images", *(["p seeds"] if has_seeds else [])]
+            priority = None if score is scores[0] else score.importance
+            columns += [Column(title, priority=priority) for title in titles]
         rows = []
         for i, name in enumerate(self.names[1:], 1):
-            row = [name]
+            cells = [name]
             for score in scores:
-                test = tests[i, score]
-                low, high = -100 * test.high, -100 * test.low
+                test = tests[i, score.name]
                 over_images = test.p_randomisation
-                row.append(f"{-100 * test.difference:+.1f} [{low:+.1f}, {high:+.1f}]")
-                row.append(_p(test.p_bootstrap if over_images is None else over_images))
-                row += [_p(test.p_seeds)] if has_seeds else []
-            rows.append(row)
-        return titles, rows
+                cells.append(_difference(test, score))
+                cells.append(_p(test.p_bootstrap if over_images is None else over_images))
+                cells += [_p(test.p_seeds)] if has_seeds else []
+            rows.append(Row(cells))
+        return Table(f"Differences from {self.names[0]}, x100", columns, rows)
+
+    def markdown(self) -> str:
+        """The differences from the best, and how to read them."""
+        return f"{self.against_best().markdown()}\n\n{_HOW_TO_READ}"
+
+    def every_pair(self) -> Table:
+        """Every pair and score at full precision; rows without a second system are intervals."""
+        titles = [field.name for field in fields(PairedTest)][2:]
+        rows = []
+        for name, intervals in zip(self.names, self.intervals, strict=True):
+            for score, interval in intervals.items():
+                ends = (interval.value, interval.low, interval.high)
+                empty = [""] * (len(titles) - len(ends))
+                rows.append(Row([name, "", score, *map(repr, ends), *empty]))
+        for test in self._tests:
+            values = [getattr(test, title) for title in titles]
+            shown = ["" if value is None else repr(value) for value in values]
+            rows.append(Row([*(self.names[i] for i in test.systems), test.score, *shown]))
+        columns = [Column(title) for title in ("first", "second", "score", *titles)]
+        return Table("Significance", columns, rows)
 
 
-def read_statistics(folder: Path) -> tuple[list[str], CorpusStatistics]:
-    """Image ids of a run's `predictions.jsonl`, and what corpus scores sum over them."""
-    lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [row["image_id"] for row in rows], statistics_of(rows)
+def statistics_of(predictions: Sequence[Prediction]) -> CorpusStatistics:
+    """What corpus scores sum, of one prediction per image.
+
+    Raises:
+        ValueError: if there are none, or nothing that is summed.
+        LookupError: if predictions have different scores.
+    """
+    first = predictions[0]
+    return CorpusStatistics(
+        {name: [p.scores[name] for p in predictions] for name in first.scores},
+        {name: [p.statistics[name] for p in predictions] for name in first.statistics},
+    )
 
 
-def statistics_of(rows: Sequence[Mapping[str, Any]]) -> CorpusStatistics:
-    """What corpus scores sum, of one entry per image with its `scores` and `statistics`."""
-
-    def columns(part: str) -> dict[str, list[Any]]:
-        return {name: [row[part][name] for row in rows] for name in rows[0][part]}
-
-    return CorpusStatistics(columns("scores"), columns("statistics"))
+def _difference(test: PairedTest, score: Score) -> str:
+    """The second system's score less the first's, with its interval."""
+    values = (test.difference, test.high, test.low)
+    difference, low, high = (-score.scale * value for value in values)
+    return f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def _p(value: float | None) -> str:

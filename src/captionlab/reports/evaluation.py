@@ -1,169 +1,158 @@
-"""What an evaluation found: a table for the terminal, and files."""
+"""The report on evaluated captions: tables for the terminal, and files."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from captionlab.evaluation.result import Evaluation, Prediction
 from captionlab.files import write_atomically
+from captionlab.metrics import registry
+from captionlab.metrics.protocol import Score
 from captionlab.metrics.words import WordCount
 from captionlab.reports.differences import Differences, statistics_of
+from captionlab.reports.table import Column, Row, Table
 
-_SCORES = {
-    "bleu_1": "BLEU-1",
-    "bleu_2": "BLEU-2",
-    "bleu_3": "BLEU-3",
-    "bleu_4": "BLEU-4",
-    "meteor": "METEOR",
-    "rouge_l": "ROUGE-L",
-    "cider_d": "CIDEr-D",
-    "spice": "SPICE",
-}
 _SHARES = ("distinct_captions", "most_common", "novel_captions", "distinct_1", "distinct_2")
 
 
-@dataclass
-class EvaluatedCaptions:
-    """One system's captions, as far as a report shows them.
+def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Write the files of one system; gives their paths.
 
-    Attributes:
-        name: of the system.
-        data: of the data set and split.
-        summary: scores, blind, human, language, truth, missing, warnings, num_images.
-        rows: one entry per image: image_id, caption, scores, statistics.
-        words: counts by category.
+    `scores.json` has every number, `per_image.csv` captions and scores by image, `words.csv`
+    the words by category, and `captions_results.json` is what evaluation servers take.
     """
-
-    name: str
-    data: str
-    summary: Mapping[str, Any]
-    rows: Sequence[Mapping[str, Any]]
-    words: Sequence[WordCount]
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write the files of one system; gives their paths.
-
-        `scores.json` has every number, `per_image.csv` captions and scores by image, `words.csv`
-        the words by category, and `captions_results.json` is what evaluation servers take.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        summary = {"name": self.name, "data": self.data, **self.summary}
-        results = [
-            {"image_id": _number(row["image_id"]), "caption": row["caption"]} for row in self.rows
-        ]
-        names = list(self.rows[0]["scores"])
-        images = [
-            [row["image_id"], row["caption"], *map(row["scores"].get, names)] for row in self.rows
-        ]
-        counts = [
-            [w.category, w.word, w.agreed, w.found, w.recall, w.produced, w.supported, w.precision]
-            for w in self.words
-        ]
-        titles = ["category", "word", "agreed", "found", "recall"]
-        titles += ["produced", "supported", "precision"]
-        files = {
-            "scores.json": json.dumps(summary, indent=2) + "\n",
-            "per_image.csv": _csv([["image_id", "caption", *names], *images]),
-            "words.csv": _csv([titles, *counts]),
-            "captions_results.json": json.dumps(results, ensure_ascii=False) + "\n",
-        }
-        for name, text in files.items():
-            write_atomically(folder / name, text)
-        return [folder / name for name in files]
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = {"name": evaluation.name, "data": evaluation.data, **evaluation.result.to_json()}
+    results = [
+        {"image_id": _number(p.image_id), "caption": p.caption} for p in evaluation.predictions
+    ]
+    files = {
+        "scores.json": json.dumps(summary, indent=2) + "\n",
+        "per_image.csv": _per_image(evaluation.predictions).csv(),
+        "words.csv": _words(evaluation.words).csv(),
+        "captions_results.json": json.dumps(results, ensure_ascii=False) + "\n",
+    }
+    for name, text in files.items():
+        write_atomically(folder / name, text)
+    return [folder / name for name in files]
 
 
-def print_evaluations(systems: Sequence[EvaluatedCaptions], console: Console) -> Differences:
+def print_evaluations(systems: Sequence[Evaluation], console: Console) -> Differences:
     """Print scores, language and words of systems that were scored on the same images.
 
     Returns:
         Their intervals and the differences between them, the best first.
     """
-    ranked = sorted(systems, key=lambda each: -_rank(each))
-    differences = Differences([s.name for s in ranked], [[statistics_of(s.rows)] for s in ranked])
-    console.print(_score_table(ranked, differences))
-    console.print(_language_table(ranked))
-    console.print(_word_table(ranked[0]))
-    for each in ranked:
-        for name, reason in each.summary["missing"].items():
-            console.print(f"{each.name}: {name} is missing: {reason}", style="red", markup=False)
-        for told in each.summary["warnings"]:
-            console.print(f"{each.name}: {told}", style="red", markup=False)
-    differences.print_table(console)
+    ranked = sorted(systems, key=lambda s: registry.ranking(s.result.scores), reverse=True)
+    differences = Differences(
+        [system.name for system in ranked],
+        [[statistics_of(system.predictions)] for system in ranked],
+    )
+    _score_table(ranked, differences).print(console)
+    _language_table(ranked).print(console)
+    _word_table(ranked[0]).print(console)
+    for system in ranked:
+        for name, reason in system.result.missing.items():
+            console.print(f"{system.name}: {name} is missing: {reason}", style="red", markup=False)
+        for warning in system.result.warnings:
+            console.print(f"{system.name}: {warning}", style="red", markup=False)
+    if len(ranked) > 1:
+        differences.against_best().print(console)
     return differences
 
 
-def _score_table(systems: Sequence[EvaluatedCaptions], differences: Differences) -> Table:
-    names = list(dict.fromkeys(name for each in systems for name in each.summary["scores"]))
-    names.sort(key=_place)
-    number = systems[0].summary["num_images"]
-    table = Table(
-        title=f"{systems[0].data}, {number} images, scores x100 [95 % interval over images]",
-        title_justify="left",
-    )
-    table.add_column("system", no_wrap=True)
-    for name in names:
-        base = name.removesuffix("_pyptb")
-        suffix = " (Python's tokens)" if base != name else ""
-        table.add_column(_SCORES.get(base, base) + suffix, justify="right")
-    for each, ends in zip(systems, differences.intervals, strict=True):
-        cells = []
-        for name in names:
-            value = each.summary["scores"].get(name)
-            shown = "-" if value is None else f"{100 * value:.1f}"
-            if name in ends:
-                shown += f"\n{100 * ends[name].low:.1f}–{100 * ends[name].high:.1f}"
-            cells.append(shown)
-        table.add_row(each.name, *cells)
-    others = [(f"{each.name}, shuffled (blind)", each.summary["blind"]) for each in systems]
-    others.append(("people, one reference less", systems[0].summary["human"]))
+def _score_table(systems: Sequence[Evaluation], differences: Differences) -> Table:
+    names = [name for system in systems for name in system.result.scores]
+    scores = registry.in_order(names)
+    columns = [Column("system", is_text=True)]
+    for score in scores:
+        is_ranking = registry.is_ranking(score.name)
+        columns.append(Column(score.title, priority=None if is_ranking else score.importance))
+    rows = []
+    for system, intervals in zip(systems, differences.intervals, strict=True):
+        cells = _scores(system.result.scores, scores, "-")
+        for i, score in enumerate(scores):
+            if score.name in intervals:
+                ends = (intervals[score.name].low, intervals[score.name].high)
+                cells[i] += "\n" + "–".join(f"{score.scale * end:.1f}" for end in ends)
+        rows.append(Row([system.name, *cells]))
+    others = [(f"{system.name}, shuffled (blind)", system.result.blind) for system in systems]
+    others.append(("people, one reference less", systems[0].result.human))
     for title, values in others:
         if values:
-            cells = [f"{100 * values[name]:.1f}" if name in values else "" for name in names]
-            table.add_row(title, *cells, style="dim")
-    return table
-
-
-def _language_table(systems: Sequence[EvaluatedCaptions]) -> Table:
-    table = Table(title="Language", title_justify="left")
-    table.add_column("")
-    for each in systems:
-        table.add_column(each.name, justify="right")
-    parts = [{**s.summary["language"], **_truths(s.summary["truth"])} for s in systems]
-    for name in dict.fromkeys(key for part in parts for key in part):
-        cells = [_cell(name, part.get(name)) for part in parts]
-        table.add_row(name.replace("_", " "), *cells)
-    return table
-
-
-def _word_table(system: EvaluatedCaptions) -> Table:
-    table = Table(
-        title=f"Words of {system.name}: recall of what people agree on, precision",
-        title_justify="left",
+            rows.append(Row([title, *_scores(values, scores, "")], is_aside=True))
+    title = (
+        f"{systems[0].data}, {systems[0].result.num_images} images, scores x100 "
+        "[95 % interval over images]"
     )
-    for title in ("category", "recall", "precision", "most often missed", "most often wrong"):
-        table.add_column(title, justify="right" if title in ("recall", "precision") else "left")
+    return Table(title, columns, rows)
+
+
+def _scores(values: Mapping[str, float], scores: Sequence[Score], absent: str) -> list[str]:
+    return [
+        f"{score.scale * values[score.name]:.1f}" if score.name in values else absent
+        for score in scores
+    ]
+
+
+def _language_table(systems: Sequence[Evaluation]) -> Table:
+    parts = [{**s.result.language, **_truths(s.result.truth)} for s in systems]
+    columns = [Column("", is_text=True)]
+    # The best system comes first, and is dropped last.
+    columns += [Column(system.name, priority=-i) for i, system in enumerate(systems)]
+    rows = [
+        Row([name.replace("_", " "), *(_language_cell(name, part.get(name)) for part in parts)])
+        for name in dict.fromkeys(key for part in parts for key in part)
+    ]
+    return Table("Language", columns, rows)
+
+
+def _word_table(system: Evaluation) -> Table:
+    columns = [
+        Column("category", is_text=True),
+        Column("recall"),
+        Column("precision"),
+        Column("most often missed", is_text=True),
+        Column("most often wrong", is_text=True),
+    ]
+    rows = []
     for total in system.words:
         if total.word != "all" or not total.agreed + total.produced:
             continue
         words = [w for w in system.words if w.category == total.category and w.word != "all"]
         missed = sorted(((w.agreed - w.found, w.word) for w in words), reverse=True)[:4]
         wrong = sorted(((w.produced - w.supported, w.word) for w in words), reverse=True)[:4]
-        table.add_row(
-            total.category,
-            _share(total.recall),
-            _share(total.precision),
-            ", ".join(f"{word} {number}" for number, word in missed if number),
-            ", ".join(f"{word} {number}" for number, word in wrong if number),
-        )
-    return table
+        cells = [total.category, _share(total.recall), _share(total.precision)]
+        for counts in (missed, wrong):
+            cells.append(", ".join(f"{word} {number}" for number, word in counts if number))
+        rows.append(Row(cells))
+    return Table(
+        f"Words of {system.name}: recall of what people agree on, precision", columns, rows
+    )
+
+
+def _per_image(predictions: Sequence[Prediction]) -> Table:
+    names = list(predictions[0].scores)
+    rows = []
+    for prediction in predictions:
+        scores = (prediction.scores.get(name) for name in names)
+        rows.append(Row([prediction.image_id, prediction.caption, *map(_exact, scores)]))
+    return Table("Images", [Column(name) for name in ("image_id", "caption", *names)], rows)
+
+
+def _words(words: Sequence[WordCount]) -> Table:
+    titles = ["category", "word", "agreed", "found", "recall"]
+    titles += ["produced", "supported", "precision"]
+    rows = [Row([w.category, w.word, *(_exact(getattr(w, t)) for t in titles[2:])]) for w in words]
+    return Table("Words", [Column(title) for title in titles], rows)
+
+
+def _exact(value: float | None) -> str:
+    return "" if value is None else repr(value)
 
 
 def _truths(truth: Mapping[str, float]) -> dict[str, float]:
@@ -173,7 +162,7 @@ def _truths(truth: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def _cell(name: str, value: float | None) -> str:
+def _language_cell(name: str, value: float | None) -> str:
     if value is None:
         return ""
     if name in _SHARES or name.startswith(("true", "recall", "mbleu", "self")):
@@ -185,23 +174,6 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.0f} %"
 
 
-def _rank(system: EvaluatedCaptions) -> float:
-    scores = system.summary["scores"]
-    return float(scores.get("cider_d", scores.get("cider_d_pyptb", 0.0)))
-
-
-def _place(name: str) -> int:
-    order = list(_SCORES)
-    base = name.removesuffix("_pyptb")
-    return order.index(base) if base in order else len(order)
-
-
 def _number(image_id: str) -> str | int:
     """COCO's ids are numbers."""
     return int(image_id) if image_id.isdecimal() else image_id
-
-
-def _csv(rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

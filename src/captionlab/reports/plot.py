@@ -5,26 +5,36 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
+
+_COLOURS = ("#2a6f97", "#61a5c2")
+_BLIND, _INK = "#d1495b", "#222222"
 
 
-def draw(
-    labels: Sequence[str],
-    cider: Sequence[Sequence[float]],
-    blind: Sequence[Sequence[float]],
-    bleu: Sequence[Sequence[float]],
-    cider_ends: Sequence[tuple[float, float]],
-    bleu_ends: Sequence[tuple[float, float]],
-) -> bytes:
-    """CIDEr-D beside its blind score, and BLEU-4; a dot per seed.
+class Panel(NamedTuple):
+    """One score of all systems.
+
+    Attributes:
+        title: of the score.
+        scale: what its values are multiplied by.
+        values: per system, of its runs.
+        blind: per system, of the same captions on other images; may be empty.
+        ends: per system, of its interval over images; empty if there are none.
+    """
+
+    title: str
+    scale: float
+    values: Sequence[Sequence[float]]
+    blind: Sequence[Sequence[float]]
+    ends: Sequence[tuple[float, float]]
+
+
+def draw(labels: Sequence[str], panels: Sequence[Panel]) -> bytes:
+    """Bars of one or two scores, with a dot per seed, intervals and blind scores.
 
     Args:
-        labels: one per row, the best first.
-        cider: CIDEr-D x100 of each row's runs.
-        blind: CIDEr-D x100 of the same captions on other images.
-        bleu: BLEU-4 x100.
-        cider_ends: of each row's interval over images, x1; empty where there is none.
-        bleu_ends: the same of BLEU-4.
+        labels: one per system, the best first.
+        panels: from left to right.
 
     Returns:
         A PNG file.
@@ -35,15 +45,15 @@ def draw(
     height = 1.5 + 0.42 * len(labels)
     figure = Figure(figsize=(9.5, height), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.4, 1))
-    _bars(left, cider, cider_ends, "#2a6f97", "CIDEr-D")
-    for row, values in enumerate(blind):
-        if values:
-            left.plot([fmean(values)] * 2, [row - 0.36, row + 0.36], color="#d1495b", lw=2.5)
-    left.plot([], [], color="#d1495b", lw=2.5, label="the same captions, photos shuffled (blind)")
-    if cider_ends:
-        left.plot([], [], color="#222222", lw=1.2, label="95 % interval over images")
-    _bars(right, bleu, bleu_ends, "#61a5c2", "BLEU-4")
+    ratios = (1.4, 1)[: len(panels)]
+    grid = figure.subplots(1, len(panels), sharey=True, width_ratios=ratios, squeeze=False)[0]
+    for axes, panel, colour in zip(grid, panels, _COLOURS, strict=False):
+        _draw_bars(axes, panel, colour)
+    left, first = grid[0], panels[0]
+    if any(first.blind):
+        left.plot([], [], color=_BLIND, lw=2.5, label="the same captions, photos shuffled (blind)")
+    if first.ends:
+        left.plot([], [], color=_INK, lw=1.2, label="95 % interval over images")
     left.set_yticks(range(len(labels)), labels)
     left.invert_yaxis()
     handles, names = left.get_legend_handles_labels()
@@ -53,21 +63,17 @@ def draw(
     return file.getvalue()
 
 
-def _bars(
-    axes: Any,
-    rows: Sequence[Sequence[float]],
-    ends: Sequence[tuple[float, float]],
-    colour: str,
-    title: str,
-) -> None:
+def _draw_bars(axes: Any, panel: Panel, colour: str) -> None:
+    rows = [[panel.scale * value for value in values] for values in panel.values]
+    ends = [(panel.scale * low, panel.scale * high) for low, high in panel.ends]
     means = [fmean(values) if values else 0.0 for values in rows]
     axes.barh(range(len(rows)), means, height=0.62, color=colour)
     for row, (low, high) in enumerate(ends):
-        axes.plot([100 * low, 100 * high], [row, row], color="#222222", lw=1.2)
-    furthest = [100 * high for _, high in ends] or means
+        axes.plot([low, high], [row, row], color=_INK, lw=1.2)
+    furthest = [high for _, high in ends] or means
     for row, (values, mean) in enumerate(zip(rows, means, strict=True)):
         if len(values) > 1:
-            axes.plot(values, [row] * len(values), "o", color="#222222", ms=3.5)
+            axes.plot(values, [row] * len(values), "o", color=_INK, ms=3.5)
         axes.annotate(
             f"{mean:.1f}",
             (max([mean, furthest[row], *values]), row),
@@ -76,7 +82,11 @@ def _bars(
             va="center",
             fontsize=9,
         )
-    axes.set_title(f"{title} x100", loc="left", fontsize=10)
+    for row, blind in enumerate(panel.blind):
+        if blind:
+            place = panel.scale * fmean(blind)
+            axes.plot([place] * 2, [row - 0.36, row + 0.36], color=_BLIND, lw=2.5)
+    axes.set_title(f"{panel.title} x{panel.scale:g}", loc="left", fontsize=10)
     axes.set_xlim(0, 1.15 * max([1e-9, *furthest, *(v for values in rows for v in values)]))
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)

@@ -1,0 +1,90 @@
+"""What trained models write for an evaluation, and how likely they find the references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from captionlab.captioner.load import TrainedRun, checkpoint_of, load_ensemble, load_run
+from captionlab.captioner.parts import build_dataset
+from captionlab.corpora import CaptionCorpus, read_corpus
+from captionlab.evaluation.captions_file import read_results
+from captionlab.evaluation.likelihood import perplexity, retrieval, sample
+from captionlab.evaluation.request import Request
+from captionlab.evaluation.scoring import Truth
+from captionlab.run_files import RunFiles
+
+
+@dataclass(frozen=True)
+class WrittenCaptions:
+    """Captions to score.
+
+    Attributes:
+        corpus: that they were written for.
+        captions: image id to the caption to score, and further ones that show how much the
+            model's captions differ.
+        truth: what the data set knows of captions; None if nothing.
+        likelihood: perplexity and retrieval under the model, where one was asked.
+    """
+
+    corpus: CaptionCorpus
+    captions: Mapping[str, Sequence[str]]
+    truth: Truth | None = None
+    likelihood: Mapping[str, float] = field(default_factory=dict)
+
+
+def captions_of_run(folder: Path, request: Request) -> WrittenCaptions:
+    """A run's test captions from its folder; any others are written by its model.
+
+    Raises:
+        CaptionLabError: if the run is not finished, or does not fit the data or the options.
+    """
+    checkpoint, files = checkpoint_of(folder), RunFiles(folder)
+    needs_model = request.num_samples or request.pool_size or request.overrides
+    if request.split != "test" or request.data is not None or needs_model:
+        return captions_of_checkpoint(checkpoint, request)
+    dataset = build_dataset(yaml.safe_load(files.config_path.read_text(encoding="utf-8")))
+    corpus = dataset.read()
+    captions = read_results(files.predictions_path, list(corpus.references("test")))
+    return WrittenCaptions(corpus, captions, dataset.truth)
+
+
+def captions_of_checkpoint(checkpoint: Path, request: Request) -> WrittenCaptions:
+    """Captions that the model in a checkpoint writes.
+
+    Raises:
+        CaptionLabError: if it is no checkpoint, or does not fit the data or the options.
+    """
+    return _write(load_run(checkpoint, request.overrides), request)
+
+
+def captions_of_ensemble(folders: Sequence[Path], request: Request) -> WrittenCaptions:
+    """Captions that finished runs write together.
+
+    Raises:
+        CaptionLabError: if a folder is no finished run, or the runs differ in data or vocabulary.
+    """
+    return _write(load_ensemble(folders, request.overrides), request)
+
+
+def _write(run: TrainedRun, request: Request) -> WrittenCaptions:
+    captioner, split = run.captioner, request.split
+    decode = captioner.vocabulary.decode
+    corpus = run.corpus if request.data is None else read_corpus(request.data)
+    corpus.require(split)
+    hypotheses = captioner.write(corpus, [image.image_id for image in corpus.splits[split]])
+    captions = {image: [decode(h.tokens)] for image, h in hypotheses.items()}
+    if request.num_samples:
+        samples = sample(captioner, corpus, split, request.num_samples)
+        for image, drawn in samples.items():
+            captions[image] += [decode(h.tokens) for h in drawn]
+    likelihood = {"perplexity": perplexity(captioner, run.tokenizer, corpus, split)}
+    if request.pool_size:
+        pool = min(request.pool_size, len(captions))
+        recalls = retrieval(captioner, run.tokenizer, corpus, split, pool)
+        likelihood |= {f"{name}_of_{pool}": value for name, value in recalls.items()}
+    truth = run.dataset.truth if request.data is None else None
+    return WrittenCaptions(corpus, captions, truth, likelihood)

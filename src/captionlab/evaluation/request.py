@@ -1,0 +1,38 @@
+"""What a user asks of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from captionlab.corpora.corpus import Split
+from captionlab.metrics.protocol import TokenizerName
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate on, and what to compute.
+
+    Attributes:
+        data: root of a data set; None for a run's own.
+        split: of it.
+        image_list: names the images of a text file's captions, line by line.
+        subset: score the images that have captions where others have none.
+        tokenizer: `python` scores without Java, under names of their own.
+        num_samples: captions drawn per image for diversity; 0 for none. A results file brings its
+            own.
+        pool_size: images among which a caption looks for its own; 0 for no retrieval.
+        jar_folder: holds the jars of metrics that need some; None leaves these out.
+        overrides: `key=value` of a run's configuration.
+    """
+
+    data: Path | None = None
+    split: Split = "test"
+    image_list: Path | None = None
+    subset: bool = False
+    tokenizer: TokenizerName = "stanford"
+    num_samples: int = 0
+    pool_size: int = 0
+    jar_folder: Path | None = None
+    overrides: Sequence[str] = ()

@@ -1,0 +1,1 @@
+"""One file per metric; every module here is imported by the registry."""

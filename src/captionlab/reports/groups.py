@@ -1,0 +1,157 @@
+"""Runs as far as they can be read, and those that differ in nothing but their seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from captionlab.errors import RunError
+from captionlab.evaluation.result import Result
+from captionlab.run_files import RunFiles
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder, as far as it can be read.
+
+    Attributes:
+        folder: of the run.
+        config: resolved; empty if it cannot be read.
+        result: None unless complete.
+        error: why it has no result; None if it has one.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    result: Result | None
+    error: str | None
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """Read a run folder; one that cannot be read has no result, and the reason."""
+        files = RunFiles(folder)
+        config: dict[str, Any] = {}
+        try:
+            config = _read_config(files.config_path)
+            status = files.read_status() or {"state": "not started", "error": None}
+            if status["state"] == "complete":
+                return cls(folder, config, Result.read(files.result_path), None)
+        except RunError as error:
+            return cls(folder, config, None, str(error))
+        # A killed run has no error, and its state is still `running`.
+        state = f"not finished (state: {status['state']}); run the same command again to resume"
+        return cls(folder, config, None, (status["error"] or state).splitlines()[0])
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The configuration by dotted keys, without the seed."""
+        return {key: value for key, value in _flatten(self.config) if key != "seed"}
+
+    @property
+    def seed(self) -> Any:
+        """Empty if it cannot be read."""
+        return self.config.get("seed", "")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed.
+
+    Attributes:
+        labels: the values of the settings by which groups differ.
+        runs: that have a result, at least one.
+        failed: that have none.
+    """
+
+    labels: tuple[str, ...]
+    runs: list[Run] = field(default_factory=list)
+    failed: list[Run] = field(default_factory=list)
+
+    @property
+    def results(self) -> list[Result]:
+        """One per run."""
+        return [run.result for run in self.runs if run.result is not None]
+
+    @property
+    def name(self) -> str:
+        """The labels, or the folder of the first run."""
+        return " ".join(self.labels) or self.runs[0].folder.name
+
+    @property
+    def num_seeds(self) -> str:
+        """How many runs have a result, and of how many where some have none."""
+        num_runs = len(self.runs) + len(self.failed)
+        return f"{len(self.runs)} of {num_runs}" if self.failed else str(num_runs)
+
+
+def group_runs(runs: Sequence[Run]) -> tuple[list[str], list[Group], list[Run]]:
+    """Group finished runs by the settings in which they differ.
+
+    A run without a result belongs to the group of a finished run that has all its settings.
+
+    Returns:
+        The settings by dotted keys; the groups in the order of the runs; the runs without a
+        result that belong to none of them.
+    """
+    finished = [run for run in runs if run.result is not None]
+    settings = _differing([run.settings for run in finished])
+    groups: dict[tuple[str, ...], Group] = {}
+    for run in finished:
+        labels = labels_of(run, settings)
+        groups.setdefault(labels, Group(labels)).runs.append(run)
+    others = []
+    for run in runs:
+        if run.result is None:
+            group = groups.get(labels_of(run, settings))
+            if group and any(run.settings == other.settings for other in group.runs):
+                group.failed.append(run)
+            else:
+                others.append(run)
+    return settings, list(groups.values()), others
+
+
+def labels_of(run: Run, settings: Sequence[str]) -> tuple[str, ...]:
+    """The values of settings; `-` where a run lacks one."""
+    return tuple(str(run.settings.get(key, "-")) for key in settings)
+
+
+def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings by which runs differ, less those that a group's name implies."""
+    keys = list(dict.fromkeys(key for config in configs for key in config))
+    differing = [k for k in keys if len({repr(config.get(k)) for config in configs}) > 1]
+    names = [key for key in differing if key.count(".") == 1 and key.endswith(".name")]
+    # What a run is called by, where nothing differs.
+    names = names or [key for key in ("encoder.name", "decoder.name") if key in keys]
+
+    def num_distinct(chosen: Sequence[str]) -> int:
+        return len({tuple(repr(config.get(key)) for key in chosen) for config in configs})
+
+    chosen = list(names)
+    for key in differing:
+        if key not in names and num_distinct([*chosen, key]) > num_distinct(chosen):
+            chosen.append(key)
+    return chosen
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"{path} cannot be read ({reason}).") from error
+    if not isinstance(config, dict):
+        raise RunError(f"{path} is damaged: expected a mapping, found {config!r:.40}.")
+    return config
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

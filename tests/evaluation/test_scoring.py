@@ -1,0 +1,77 @@
+"""One caption per image is scored, beside other people's captions and other images'."""
+
+from __future__ import annotations
+
+import pytest
+
+from captionlab.corpora.corpus import CaptionCorpus
+from captionlab.errors import DataError
+from captionlab.evaluation.evaluate import score_written
+from captionlab.evaluation.models import WrittenCaptions
+from captionlab.evaluation.request import Request
+from captionlab.evaluation.scoring import score_captions
+from captionlab.metrics import java, registry
+
+CIDER = registry.RANKING + registry.PYTHON_SUFFIX
+PYTHON = Request(tokenizer="python")
+
+
+def by_people(corpus: CaptionCorpus) -> dict[str, str]:
+    return {image: texts[0] for image, texts in corpus.references("test").items()}
+
+
+def test_scores_on_pythons_tokens_never_bear_an_official_name(shapes: CaptionCorpus) -> None:
+    result, predictions = score_captions(
+        shapes, "test", by_people(shapes), truth=lambda captions: {"all": 1.0}, seed=0,
+        tokenizer="python",
+    )  # fmt: skip
+    for names in (result.scores, result.blind, result.human, predictions[0].scores):
+        assert names
+        assert all(name.endswith(registry.PYTHON_SUFFIX) for name in names)
+    assert result.missing == {"meteor": "it needs the tokenizer 'stanford'"}
+    assert result.truth == {"all": 1.0}
+    assert [p.image_id for p in predictions] == list(shapes.references("test"))
+
+
+def test_the_same_captions_on_other_images_are_worth_less(shapes: CaptionCorpus) -> None:
+    captions = by_people(shapes)
+    results = [
+        score_captions(shapes, "test", captions, truth=dict, seed=seed, tokenizer="python")[0]
+        for seed in (0, 0, 1)
+    ]
+    assert results[0] == results[1]
+    assert results[0].blind != results[2].blind
+    assert results[0].blind[CIDER] < results[0].human[CIDER] < results[0].scores[CIDER]
+
+
+def test_a_missing_caption_is_an_error_unless_a_part_is_asked_for(shapes: CaptionCorpus) -> None:
+    captions = dict(list(by_people(shapes).items())[:5])
+    written = WrittenCaptions(shapes, {image: [text] for image, text in captions.items()})
+    with pytest.raises(DataError, match="3 of 8 images have no caption"):
+        score_written("some", written, PYTHON)
+    part = score_written("some", written, Request(tokenizer="python", subset=True))
+    assert part.data == f"{shapes.name}-test-subset-5"
+    assert part.result.num_images == len(part.predictions) == 5
+
+
+def test_several_captions_of_an_image_tell_how_much_they_differ(shapes: CaptionCorpus) -> None:
+    references = shapes.references("test")
+    varied = WrittenCaptions(shapes, {image: texts[:3] for image, texts in references.items()})
+    equal = WrittenCaptions(shapes, {image: [t[0]] * 3 for image, t in references.items()})
+    languages = [score_written("x", w, PYTHON).result.language for w in (varied, equal)]
+    assert languages[0]["samples"] == 3
+    assert languages[0]["mbleu_4"] < languages[1]["mbleu_4"]
+    assert languages[0]["self_cider"] > languages[1]["self_cider"]
+    assert languages[1]["self_cider"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_metric_with_jars_is_computed_where_a_folder_is_named(
+    shapes: CaptionCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(java.MeteorProcess, "score", lambda *_: (0.5, [0.5] * 8, [[0.0] * 23] * 8))
+    written = WrittenCaptions(shapes, {i: [text] for i, text in by_people(shapes).items()})
+    without = score_written("x", written, Request()).result
+    assert "spice" not in without.scores.keys() | without.missing.keys()
+    asked = score_written("x", written, Request(jar_folder=shapes.images[0].path.parent)).result
+    assert "SPICE needs stanford-corenlp-3.6.0.jar" in asked.missing["spice"]
+    assert asked.scores == without.scores
