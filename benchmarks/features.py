@@ -30,6 +30,7 @@ from captionlab.corpora import CaptionCorpus, CaptionedImage
 from captionlab.devices import autocast_dtype, resolve_precision
 from captionlab.encoders import TorchvisionEncoder
 from captionlab.features import FeatureStore
+from captionlab.features.builder import open_or_build
 from captionlab.runs.engine import keep_freed_memory
 from captionlab.types import FeatureShape
 
@@ -56,7 +57,7 @@ def store(photos: list[Path], weights: str) -> float:
     parts = {"train": images[:-2], "val": images[-2:-1], "test": images[-1:]}
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        FeatureStore.open_or_build(
+        open_or_build(
             Path(folder),
             CaptionCorpus("photos", parts),  # type: ignore[arg-type]
             TorchvisionEncoder("resnet50", weights),

@@ -7,26 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from captionlab.captioner.captioner import TrainedModel
+from captionlab.captioner.load import load_run
 from captionlab.captioner.photos import caption_photos
 from captionlab.cli import main
 from captionlab.errors import ConfigError, DataError
-from tests.captioner.test_captioner import Place, place
+from tests.captioner.test_captioner import ids_of, place
+from tests.support.runs import Place
 
 __all__ = ["place"]  # a fixture
 
 
-def best(run: Path) -> Path:
-    return run / "checkpoints" / "best.ckpt"
-
-
 def photos(place: Place) -> list[Path]:
-    return [image.path for image in place.datamodule.corpus.splits["test"]]
+    return [image.path for image in place.data.corpus.splits["test"]]
 
 
 def test_a_photo_gets_the_caption_that_it_gets_in_its_data_set(place: Place) -> None:
-    model = TrainedModel(best(place.run("attends")))
-    expected = model.write(place.datamodule.corpus, "test")
+    model = place.captioner("attends")
+    expected = model.write(place.data.corpus, ids_of(place.data.corpus))
     found = list(caption_photos(model, photos(place), num_captions=1, with_attention=True))
     assert [told.path for told in found] == photos(place)
     for told, hypothesis in zip(found, expected.values(), strict=True):
@@ -39,7 +36,7 @@ def test_a_photo_gets_the_caption_that_it_gets_in_its_data_set(place: Place) -> 
 
 
 def test_the_best_captions_come_first(place: Place) -> None:
-    model = TrainedModel(best(place.run("beam")), ["search.beam_size=4"])
+    model = load_run(place.run("beam"), ["search.beam_size=4"]).captioner
     for told in caption_photos(model, photos(place)[:2], num_captions=3, with_attention=False):
         assert 1 <= len(told.captions) <= 3
         assert len({text for text, _ in told.captions}) == len(told.captions)
@@ -47,10 +44,10 @@ def test_the_best_captions_come_first(place: Place) -> None:
 
 
 def test_what_a_run_cannot_do_is_told(place: Place, tmp_path: Path) -> None:
-    model = TrainedModel(best(place.run("merges", "conditioning=merge")))
-    with pytest.raises(ConfigError, match="conditioning=merge does not look at positions"):
+    model = place.captioner("merges", "conditioning=merge")
+    with pytest.raises(ConfigError, match="this model does not look at positions; use a run with"):
         next(caption_photos(model, photos(place), num_captions=1, with_attention=True))
-    with pytest.raises(ConfigError, match="needs a beam search that is as wide, found search=beam"):
+    with pytest.raises(ConfigError, match=r"--n-best 9 is more than the search gives \(3\)"):
         next(caption_photos(model, photos(place), num_captions=9, with_attention=False))
     (tmp_path / "no.jpg").write_text("words")
     with pytest.raises(DataError, match="it is no image"):

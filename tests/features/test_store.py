@@ -16,7 +16,7 @@ from torch import Tensor
 from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.corpora.readers import read_corpus
 from captionlab.errors import DataError, StorageError
-from captionlab.features import store as feature_store
+from captionlab.features import builder
 from captionlab.features.inventory import list_stores, remove_store, verify_store
 from captionlab.features.store import FeatureStore
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
@@ -49,7 +49,7 @@ class MeanColour:
 def build(
     root: Path, corpus: CaptionCorpus, encoder: MeanColour, with_grid: bool = True
 ) -> FeatureStore:
-    return FeatureStore.open_or_build(
+    return builder.open_or_build(
         root,
         corpus,
         encoder,
@@ -111,7 +111,7 @@ def test_another_encoder_or_photo_is_another_store(tmp_path: Path, shapes_root: 
 def test_a_killed_build_goes_on(
     tmp_path: Path, shapes: CaptionCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feature_store, "_BLOCK", 8)
+    monkeypatch.setattr(builder, "_BLOCK", 8)
     whole = build(tmp_path / "whole", shapes, MeanColour())
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "killed", shapes, MeanColour(dies_after=24))
@@ -177,7 +177,7 @@ def test_stores_are_listed_with_their_progress(
 ) -> None:
     assert list_stores(tmp_path / "nowhere") == []
     build(tmp_path, shapes, MeanColour("mean/whole"))
-    monkeypatch.setattr(feature_store, "_BLOCK", 8)
+    monkeypatch.setattr(builder, "_BLOCK", 8)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path, shapes, MeanColour("part/killed", dies_after=24))
     whole, part = list_stores(tmp_path)
@@ -192,7 +192,7 @@ def test_stores_are_listed_with_their_progress(
 def test_one_flipped_bit_anywhere_is_found(
     tmp_path: Path, shapes: CaptionCorpus, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feature_store, "_BLOCK", 16)
+    monkeypatch.setattr(builder, "_BLOCK", 16)
     build(tmp_path, shapes, MeanColour())
     (store,) = list_stores(tmp_path)
     assert verify_store(store) is None
@@ -209,7 +209,7 @@ def test_one_flipped_bit_anywhere_is_found(
 def test_a_store_that_went_on_after_a_kill_is_whole(
     tmp_path: Path, shapes: CaptionCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feature_store, "_BLOCK", 8)
+    monkeypatch.setattr(builder, "_BLOCK", 8)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path, shapes, MeanColour(dies_after=24))
     build(tmp_path, shapes, MeanColour())

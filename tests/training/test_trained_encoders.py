@@ -8,26 +8,20 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
-from captionlab.batches import CaptionDataModule
+from captionlab.batches.datamodule import CaptionDataModule
 from captionlab.config import build
-from captionlab.config.schema import register_schemas
 from captionlab.errors import DataError
-from captionlab.runs.identity import register_resolver
+from captionlab.images.preprocessing import read_pixels
 from captionlab.training.module import CaptioningModule
 from captionlab.types import CaptionBatch, PixelBatch
+from tests.support.configs import checked
 
-CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = ["encoder=resnet18", "encoder.image_size=32", "decoder.hidden_dim=16", "data.min_count=1"]
 OPTIONS += ["data.num_train=16", "data.num_val=6", "data.num_test=6", "data.image_size=32"]
 OPTIONS += ["data.num_workers=0", "data.batch_size=8", "trainer.max_epochs=2", "search=greedy"]
 OPTIONS += ["trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks=none"]
-
-register_schemas()
-register_resolver()
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +29,27 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("trained_encoders")
 
 
-def set_up(root: Path, *overrides: str) -> tuple[DictConfig, CaptionDataModule, CaptioningModule]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=[*OPTIONS, f"cache_dir={root}/data", *overrides])
-    datamodule = build.build_data(config, build.Machine.of(config))
-    datamodule.prepare_data()
-    datamodule.setup()
-    return config, datamodule, build.build_module(config, datamodule, {})
+def set_up(
+    root: Path, *overrides: str
+) -> tuple[dict[str, Any], build.TrainingData, CaptioningModule]:
+    config = checked(*OPTIONS, f"cache_dir={root}/data", *overrides)
+    data = build.build_data(config)
+    return config, data, build.build_module(config, data, {})
 
 
 def fit(
     root: Path, *overrides: str, resume: Path | None = None, callbacks: tuple[Any, ...] = ()
 ) -> tuple[CaptioningModule, pl.Trainer]:
-    config, datamodule, module = set_up(root, *overrides)
-    trainer = build.build_trainer(config, build.Machine.of(config), [], list(callbacks), root)
+    config, data, module = set_up(root, *overrides)
+    trainer = build.build_trainer(config, "32-true", [], list(callbacks), root)
+    datamodule = CaptionDataModule(data.loaders)
     trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     return module, trainer
+
+
+def pixels_of(data: build.TrainingData, image_id: str) -> torch.Tensor:
+    (path,) = [image.path for image in data.corpus.images if image.image_id == image_id]
+    return read_pixels(path, data.source.preprocessing)
 
 
 def test_batches_have_the_pixels_that_a_frozen_encoder_was_given(root: Path) -> None:
@@ -59,7 +58,7 @@ def test_batches_have_the_pixels_that_a_frozen_encoder_was_given(root: Path) -> 
     _, trained, module = set_up(root, *options, "encoder.train=last")
     mirrored = 0
     for epoch in range(2):
-        loaders = [each.train_dataloader() for each in (frozen, trained)]
+        loaders = [data.loaders.train() for data in (frozen, trained)]
         for loader in loaders:
             loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         for one, other in zip(*loaders, strict=True):
@@ -74,8 +73,8 @@ def test_batches_have_the_pixels_that_a_frozen_encoder_was_given(root: Path) -> 
             torch.testing.assert_close(
                 seen.features.grid, one.features.grid.float(), rtol=0, atol=0.02
             )
-            plain = trained.read_pixels(trained.corpus, one.image_ids, 8)
-            mirrored += int((next(plain) != other.pixels).flatten(1).any(1).sum())
+            plain = torch.stack([pixels_of(trained, image) for image in one.image_ids])
+            mirrored += int((plain != other.pixels).flatten(1).any(1).sum())
     assert 0 < mirrored < 32
 
 
@@ -131,17 +130,16 @@ def test_the_encoder_has_a_learning_rate_of_its_own(
 
 
 def test_a_frozen_encoder_is_no_part_of_the_module(root: Path) -> None:
-    _, datamodule, module = set_up(root)
+    _, _, module = set_up(root)
     assert module.encoder is None
-    assert datamodule.encoder is None
     assert not any(name.startswith("encoder") for name in module.state_dict())
 
 
 @pytest.mark.parametrize("conditioning", ["attention", "pre_inject"])
 def test_the_encoder_alone_can_learn_a_batch(root: Path, conditioning: str) -> None:
     """The decoder stays as it was drawn, so whatever is won is won by other features."""
-    _, datamodule, module = set_up(root, "encoder.train=all", f"conditioning={conditioning}")
-    batch = next(iter(datamodule.train_dataloader()))
+    _, data, module = set_up(root, "encoder.train=all", f"conditioning={conditioning}")
+    batch = next(iter(data.loaders.train()))
     optimizer = torch.optim.Adam(module.encoder.trained_parameters(), lr=1e-3)
     losses = []
     for _ in range(15):
@@ -180,4 +178,4 @@ def test_a_photo_that_cannot_be_read_is_one_line(tmp_path: Path, num_workers: in
         fit(tmp_path, "encoder.train=last", f"data.num_workers={num_workers}")
     assert "\n" not in str(error.value)
     _, skipping, _ = set_up(tmp_path, "encoder.train=last", "data.on_bad_image=skip")
-    assert sum(map(len, skipping.val_dataloader())) == 5
+    assert sum(map(len, skipping.loaders.evaluation("val"))) == 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from captionlab.text import Vocabulary
 from captionlab.training.callbacks import checkpoint_callbacks
 from captionlab.training.loggers import MetricsCSV
 from captionlab.training.module import CaptioningModule
+from captionlab.training.optimizers import SGD
 from captionlab.training.schedules import ConstantSchedule, CosineSchedule, PlateauSchedule
 from captionlab.types import CaptionBatch, ImageFeatures, Scores
 
@@ -119,8 +119,8 @@ def flat_module(schedule: PlateauSchedule | ConstantSchedule) -> CaptioningModul
         decoder=torch.nn.Linear(1, 1),  # type: ignore[arg-type]
         objective=Flat(),  # type: ignore[arg-type]
         validation_search=lambda decoder, features: [],  # type: ignore[arg-type,return-value]
-        test_search=lambda decoder, features: [],  # type: ignore[arg-type,return-value]
-        optimizer=partial(torch.optim.SGD, lr=1.0, fused=True),
+        optimizer=SGD(lr=1.0, momentum=0.0),
+        fused=True,
         schedule=schedule,
         vocabulary=Vocabulary(["<pad>", "<start>", "<end>", "<unk>"]),
         validation_metrics=Flat(),  # type: ignore[arg-type]

@@ -1,19 +1,6 @@
-"""Batches: a corpus, a vocabulary and features in, `CaptionBatch` out."""
+"""Batches: a corpus, a vocabulary and a FeatureSource in, `CaptionBatch` out."""
 
-from captionlab.batches.datamodule import (
-    CaptionDataModule,
-    COCODataModule,
-    Flickr8kDataModule,
-    Flickr30kDataModule,
-    FolderDataModule,
-    ShapesDataModule,
-)
+from captionlab.batches.captions import Item, TokenizedCorpus, encode_captions
+from captionlab.batches.loaders import Batch, Loaders
 
-__all__ = [
-    "COCODataModule",
-    "CaptionDataModule",
-    "Flickr8kDataModule",
-    "Flickr30kDataModule",
-    "FolderDataModule",
-    "ShapesDataModule",
-]
+__all__ = ["Batch", "Item", "Loaders", "TokenizedCorpus", "encode_captions"]

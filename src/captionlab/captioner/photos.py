@@ -8,11 +8,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from captionlab.captioner.captioner import TrainedModel
-from captionlab.config import build
+from captionlab.captioner.captioner import Captioner
 from captionlab.errors import ConfigError
+from captionlab.features.source import EncoderFeatures
 from captionlab.images.pixels import Photos, pixel_batches
-from captionlab.search import BeamSearch, attention_maps
+from captionlab.search import attention_maps
+from captionlab.text import Vocabulary
 from captionlab.types import Hypothesis
 
 _BATCH_SIZE = 16  # photos
@@ -27,7 +28,8 @@ class CaptionedPhoto:
         pixels: as the encoder saw them, uint8 (3, S, S).
         captions: text and log-probability, best first.
         words: of the best, `<end>` last if the model wrote it.
-        attention: where it looked for each of these, floating point (T, P); None unless asked for.
+        attention: weights for each of these, floating point (T, P); None unless asked for.
+        grid_size: rows and columns of the P positions.
     """
 
     path: Path
@@ -35,59 +37,61 @@ class CaptionedPhoto:
     captions: list[tuple[str, float]]
     words: list[str]
     attention: Tensor | None
+    grid_size: tuple[int, int]
 
 
 def caption_photos(
-    model: TrainedModel, photos: Sequence[Path], num_captions: int, with_attention: bool
+    captioner: Captioner, photos: Sequence[Path], num_captions: int, with_attention: bool
 ) -> Iterator[CaptionedPhoto]:
-    """Captions of photos, by the run's search.
+    """Captions of photos, by the captioner's search.
 
     Args:
-        model: of a finished run.
+        captioner: of one run.
         photos: files.
         num_captions: the most for each photo; more than one are those of a beam search.
         with_attention: whether to tell where the model looked.
 
     Raises:
         DataError: if a photo cannot be read.
-        ConfigError: if the search does not have so many captions, or the model no attention.
+        ConfigError: if the search does not give so many captions, or the model has no attention.
     """
-    search = build.build_search(model.config, model.vocabulary)
-    if num_captions > 1 and not (
-        isinstance(search, BeamSearch) and num_captions <= search.beam_size
-    ):
+    search, decoder, source = captioner.search, captioner.decoder, captioner.source
+    assert isinstance(source, EncoderFeatures)
+    if num_captions > search.max_captions:
         raise ConfigError(
-            f"--n-best {num_captions} needs a beam search that is as wide, found "
-            f"search={model.config.search.name}, beam_size={model.config.search.get('beam_size')}; "
-            f"use --set search.beam_size={num_captions} on a run with search=beam."
+            f"--n-best {num_captions} is more than the search gives ({search.max_captions}); use "
+            f"--set search.beam_size={num_captions} on a run with search=beam."
         )
-    told = [(path, None) for path in photos]
-    batches = pixel_batches(Photos(told, model.encoder.preprocessing), _BATCH_SIZE, num_workers=0)
+    plain = [(path, None) for path in photos]
+    batches = pixel_batches(Photos(plain, source.preprocessing), _BATCH_SIZE, num_workers=0)
     remaining = iter(photos)
     for pixels in batches:
-        features = model.encode(pixels)
-        with model.autocast():
-            if num_captions > 1 and isinstance(search, BeamSearch):
-                found = search.n_best(model.decoder, features)
+        features = source.encode(pixels)
+        with captioner.autocast():
+            if num_captions > 1:
+                hypotheses = search.n_best(decoder, features)
             else:
-                found = [[each] for each in search(model.decoder, features)]
-            maps: Sequence[Tensor | None] = [None] * len(found)
+                hypotheses = [[best] for best in search(decoder, features)]
+            maps: Sequence[Tensor | None] = [None] * len(hypotheses)
             if with_attention:
-                try:
-                    maps = attention_maps(model.decoder, features, [each[0] for each in found])
-                except ValueError as error:
+                if not decoder.attends:
                     raise ConfigError(
-                        f"--attention: conditioning={model.config.conditioning.name} does not "
-                        "look at positions; use a run with attention or dot_attention."
-                    ) from error
-        for path, seen, captions, attention in zip(remaining, pixels, found, maps, strict=False):
+                        "--attention: this model does not look at positions; use a run with "
+                        "conditioning=attention or dot_attention."
+                    )
+                maps = attention_maps(decoder, features, [ranked[0] for ranked in hypotheses])
+        rows = zip(remaining, pixels, hypotheses, maps, strict=False)
+        for path, photo, ranked, attention in rows:
             texts = [
-                (model.vocabulary.decode(each.tokens), each.log_probability)
-                for each in captions[:num_captions]
+                (captioner.vocabulary.decode(hypothesis.tokens), hypothesis.log_probability)
+                for hypothesis in ranked[:num_captions]
             ]
-            yield CaptionedPhoto(path, seen, texts, _words(model, captions[0]), attention)
+            words = _words(captioner.vocabulary, ranked[0])
+            yield CaptionedPhoto(
+                path, photo, texts, words, attention, source.feature_shape.grid_size
+            )
 
 
-def _words(model: TrainedModel, caption: Hypothesis) -> list[str]:
-    words = [model.vocabulary.decode([token]) for token in caption.tokens]
+def _words(vocabulary: Vocabulary, caption: Hypothesis) -> list[str]:
+    words = [vocabulary.decode([token]) for token in caption.tokens]
     return [*words, "<end>"] if caption.finished else words

@@ -1,67 +1,29 @@
-"""Every image encoded once, ever: memory maps shared by all runs of all sweeps."""
+"""Features on disk: memory maps shared by all runs of all sweeps."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import shutil
-import sys
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
-from torch import Tensor
-from tqdm import tqdm
 
-from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.errors import StorageError
-from captionlab.files import write_json
-from captionlab.images.augmentation import View
-from captionlab.images.pixels import Photos, pixel_batches
-from captionlab.images.preprocessing import normalise
-from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
-
-log = logging.getLogger(__name__)
-
-_VERSION = 3  # 3: the manifest has digests of all blocks, and one of itself
-_HALF = np.float16
-_BLOCK = 256  # images between two records of progress
-_SECONDS_BETWEEN_LINES = 30  # in a log file, which has no bar
-_HALF_MAX = float(np.finfo(_HALF).max)
-
-
-class ImageEncoder(Protocol):
-    """What the store asks of an encoder; `fingerprint` names all that its features depend on."""
-
-    fingerprint: str
-    preprocessing: Preprocessing
-    feature_shape: FeatureShape
-    num_calibration_images: int
-    num_parameters: int
-    num_trained_parameters: int
-
-    def prepare(self, batches: Iterable[Tensor], device: torch.device) -> None:
-        """Load weights; see `captionlab.encoders`."""
-
-    def __call__(self, images: Tensor) -> ImageFeatures:
-        """Encode float32 (B, 3, S, S)."""
+from captionlab.types import FeatureShape, ImageFeatures
 
 
 class FeatureStore:
     """Features of all images of a corpus, float16, one row per image.
 
     Args:
-        folder: made by `open_or_build`.
-        with_grid: if not, maps that are there are not read.
+        folder: made by `builder.open_or_build`.
+        with_grid: if not, stored maps are not read.
 
     Attributes:
-        manifest: what the features are and what they cost.
+        manifest: what the features are and what they cost, in plain values.
         feature_shape: of one image.
 
     Raises:
@@ -92,62 +54,6 @@ class FeatureStore:
         if not with_grid:
             self._grid = self._grid[:, :0]
 
-    @classmethod
-    def open_or_build(
-        cls,
-        root: Path,
-        corpus: CaptionCorpus,
-        encoder: ImageEncoder,
-        *,
-        batch_size: int,
-        num_workers: int,
-        device: torch.device,
-        autocast_dtype: torch.dtype | None,
-        view: View | None = None,
-        with_grid: bool = True,
-    ) -> FeatureStore:
-        """Open the store of this corpus and encoder; encode first what is missing.
-
-        Several processes that ask at once build it once, and a build that was killed goes on
-        after its last block.
-
-        Args:
-            root: holds one folder per store.
-            corpus: whose images are encoded.
-            encoder: frozen.
-            batch_size: images encoded at once.
-            num_workers: processes that decode photos.
-            device: where the encoder runs.
-            autocast_dtype: in which it computes; None for float32. Not part of the store's name.
-            view: of the training images, which alone are then encoded; None for all as they are.
-            with_grid: if not, maps are left out, and read as (B, 0, C).
-
-        Raises:
-            DataError: if a photo cannot be read.
-            StorageError: if the disk is too small, or a value does not fit into float16.
-        """
-        whole = root / _name(corpus, encoder, view, with_grid=True)
-        if (whole / "manifest.json").exists():
-            return cls(whole, with_grid)
-        name = _name(corpus, encoder, view, with_grid)
-        folder = root / name
-        if (folder / "manifest.json").exists():
-            return cls(folder)
-        root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / f".{name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.info("another process encodes these images; waiting for it")
-            lock.acquire()
-        try:
-            if not (folder / "manifest.json").exists():
-                builder = _Builder(folder, corpus, encoder, device, autocast_dtype, view, with_grid)
-                builder.build(batch_size, num_workers)
-            return cls(folder)
-        finally:
-            lock.release()
-
     def read(self, image_ids: Iterable[str]) -> ImageFeatures:
         """Features of these images, float16 (B, P, C) and (B, G), in memory of their own.
 
@@ -160,196 +66,9 @@ class FeatureStore:
         )
 
 
-class _Builder:
-    """Fills the folder of a store; `progress.json` says how many images are on disk."""
-
-    def __init__(
-        self,
-        folder: Path,
-        corpus: CaptionCorpus,
-        encoder: ImageEncoder,
-        device: torch.device,
-        autocast_dtype: torch.dtype | None,
-        view: View | None,
-        with_grid: bool,
-    ) -> None:
-        self.folder = folder
-        self.corpus = corpus
-        self.view = view
-        self.images = corpus.images if view is None else list(corpus.splits["train"])
-        self.encoder = encoder
-        self.device = device
-        self.autocast_dtype = autocast_dtype
-        shape = encoder.feature_shape
-        self.num_positions = shape.num_positions if with_grid else 0
-        self.shapes = {
-            "grid": (len(self.images), self.num_positions, shape.grid_dim),
-            "pooled": (len(self.images), shape.pooled_dim),
-        }
-
-    def build(self, batch_size: int, num_workers: int) -> None:
-        progress = self.folder / "progress.json"
-        done, seconds = 0, 0.0
-        blocks: list[dict[str, Any]] = []
-        if progress.exists():
-            saved = json.loads(progress.read_text())
-            done, seconds, blocks = saved["images"], saved["seconds"], saved["blocks"]
-            log.info("encoding goes on after %d images", done)
-        else:
-            self._check_space()
-            self.folder.mkdir(exist_ok=True)
-        arrays = {name: self._map(name, create=done == 0) for name in self.shapes}
-        began = time.perf_counter()
-        images = self.images
-        rest = [(image.path, self.view) for image in images[done:]]
-        photos = Photos(rest, self.encoder.preprocessing)
-        batches = pixel_batches(photos, batch_size, num_workers)
-        prepare(self.encoder, self.corpus, self.device, batch_size, num_workers)
-        written = recorded = done
-        told = began
-        with tqdm(
-            total=len(images),
-            initial=done,
-            desc="encoding images",
-            unit="image",
-            disable=not sys.stderr.isatty(),
-            leave=False,
-        ) as bar:
-            for pixels in batches:
-                for name, values in self._encode(pixels).items():
-                    arrays[name][written : written + len(pixels)] = values
-                written += len(pixels)
-                bar.update(len(pixels))
-                if written - recorded >= _BLOCK or written == len(images):
-                    for array in arrays.values():
-                        array.flush()
-                    spent = seconds + time.perf_counter() - began
-                    block = {name: digest_of(a[recorded:written]) for name, a in arrays.items()}
-                    blocks.append({"end": written, **block})
-                    write_json(progress, {"images": written, "seconds": spent, "blocks": blocks})
-                    recorded = written
-                    if bar.disable and time.perf_counter() - told > _SECONDS_BETWEEN_LINES:
-                        log.info("encoded %d of %d images", written, len(images))
-                        told = time.perf_counter()
-        self._finish(arrays, seconds + time.perf_counter() - began, blocks)
-        progress.unlink()
-
-    def _check_space(self) -> None:
-        needed = sum(int(np.prod(shape)) for shape in self.shapes.values()) * _HALF().nbytes
-        free = shutil.disk_usage(self.folder.parent).free
-        log.info(
-            "encoding %d images, %.2f GB, into %s",
-            len(self.images),
-            needed / 1e9,
-            self.folder,
-        )
-        if needed > free:
-            raise StorageError(
-                f"features of {len(self.images)} images need {needed / 1e9:.2f} GB in "
-                f"{self.folder.parent}, and {free / 1e9:.2f} GB are free; make room, or set "
-                "cache_dir to a larger disk."
-            )
-
-    def _map(self, name: str, create: bool) -> np.memmap[Any, Any]:
-        mode: Any = "w+" if create else "r+"
-        return np.lib.format.open_memmap(
-            self.folder / f"{name}.npy", mode=mode, dtype=_HALF, shape=self.shapes[name]
-        )
-
-    def _encode(self, pixels: Tensor) -> dict[str, Any]:
-        images = normalise(pixels.to(self.device), self.encoder.preprocessing)
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, self.autocast_dtype, self.autocast_dtype is not None),
-        ):
-            features = self.encoder(images)
-        found = {}
-        kept = features.grid[:, : self.num_positions]
-        for name, values in (("grid", kept), ("pooled", features.pooled)):
-            largest = float(values.abs().max()) if values.numel() else 0.0
-            if not largest <= _HALF_MAX:  # NaN too
-                raise StorageError(
-                    f"the encoder gave {largest:g} in its {name} features, which float16 cannot "
-                    "hold; its weights do not fit its preprocessing."
-                )
-            found[name] = values.half().cpu().numpy()
-        return found
-
-    def _finish(
-        self,
-        arrays: dict[str, np.memmap[Any, Any]],
-        seconds: float,
-        blocks: list[dict[str, Any]],
-    ) -> None:
-        num_images = len(self.images)
-        sample = sorted({round(i * (num_images - 1) / 15) for i in range(16)})
-        told = {
-            "name": self.folder.name,
-            **describe(self.corpus, self.encoder),
-            "num_positions": self.num_positions,
-            "encode_seconds": seconds,
-            "encode_dtype": str(self.autocast_dtype or torch.float32),
-            "num_bytes": sum(array.nbytes for array in arrays.values()),
-            "sample": {
-                row: digest_of(arrays["grid"][row], arrays["pooled"][row]) for row in sample
-            },
-            "blocks": blocks,
-            "image_ids": [image.image_id for image in self.images],
-        }
-        write_json(self.folder / "manifest.json", {**told, "digest": digest_of_json(told)})
-
-
-def prepare(
-    encoder: ImageEncoder,
-    corpus: CaptionCorpus,
-    device: torch.device,
-    batch_size: int,
-    num_workers: int,
-) -> None:
-    """Load the encoder's weights, fitted to the first training images where they are random."""
-    encoder.prepare(calibration_batches(encoder, corpus, batch_size, num_workers), device)
-
-
-def calibration_batches(
-    encoder: ImageEncoder, corpus: CaptionCorpus, batch_size: int, num_workers: int
-) -> Iterator[Tensor]:
-    """The training images that random weights are fitted to, float32 (B, 3, S, S)."""
-    preprocessing = encoder.preprocessing
-    sample = corpus.splits["train"][: encoder.num_calibration_images]
-    photos = Photos([(image.path, None) for image in sample], preprocessing)
-    for pixels in pixel_batches(photos, batch_size, num_workers):
-        yield normalise(pixels, preprocessing)
-
-
-def describe(corpus: CaptionCorpus, encoder: ImageEncoder) -> dict[str, Any]:
-    """What features are made of, in plain values."""
-    return {
-        "corpus": corpus.fingerprint,
-        "encoder": encoder.fingerprint,
-        "preprocessing": asdict(encoder.preprocessing),
-        "feature_shape": asdict(encoder.feature_shape),
-        "encoder_parameters": encoder.num_parameters,
-    }
-
-
-def _name(corpus: CaptionCorpus, encoder: ImageEncoder, view: View | None, with_grid: bool) -> str:
-    photos = [[image.path.name, image.path.stat().st_size] for image in corpus.images]
-    told = [
-        _VERSION,
-        corpus.fingerprint,
-        photos,
-        encoder.fingerprint,
-        asdict(encoder.preprocessing),
-        *([] if view is None else [view.fingerprint]),
-        *([] if with_grid else ["pooled"]),
-    ]
-    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
-    return f"{corpus.name}-{encoder.fingerprint.split('/')[0]}-{digest}"
-
-
-def digest_of_json(told: dict[str, Any]) -> str:
+def digest_of_json(value: dict[str, Any]) -> str:
     """The same for what is read back from a file."""
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def digest_of(*arrays: Any) -> str:

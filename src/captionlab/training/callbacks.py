@@ -1,4 +1,4 @@
-"""What a person or a later attempt sees of a training."""
+"""Progress lines and checkpoints."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class EpochReport(Callback):
         self._began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        seen = trainer.callback_metrics
-        shown = ["train/loss_epoch", "val/loss", self.monitor]
-        values = "  ".join(f"{name} {seen[name]:.3f}" for name in shown if name in seen)
+        metrics = trainer.callback_metrics
+        names = ["train/loss_epoch", "val/loss", self.monitor]
+        values = "  ".join(f"{name} {metrics[name]:.3f}" for name in names if name in metrics)
         if trainer.is_global_zero:
             seconds = time.perf_counter() - self._began
             epochs = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

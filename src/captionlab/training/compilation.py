@@ -38,8 +38,8 @@ def pad_for_graph(tokens: Tensor) -> Tensor:
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """Say what a compiler that fails means for the run.
+def compile_errors() -> Iterator[None]:
+    """Turn the errors of a compiler into one line.
 
     Raises:
         ConfigError: instead of what the compiler raises.

@@ -71,7 +71,7 @@ class TensorBoardRunLogger(TensorBoardLogger):
 
     Args:
         run_folder: of the run.
-        run_id: not used; every logger is told it.
+        run_id: not used; every logger is given it.
     """
 
     def __init__(self, run_folder: Path, run_id: str) -> None:

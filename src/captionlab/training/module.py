@@ -1,9 +1,8 @@
-"""The one LightningModule: trains a decoder, or encoder and decoder; tests them by decoding."""
+"""The one LightningModule: trains a decoder, or encoder and decoder."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -15,18 +14,20 @@ from pytorch_lightning.utilities import GradClipAlgorithmType
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from captionlab.decoders import Decoder
-from captionlab.encoders import ClassifierEncoder
+from captionlab.encoders import Encoder
 from captionlab.images.preprocessing import normalise
 from captionlab.metrics import CaptionMetrics
 from captionlab.objectives import Objective
 from captionlab.search import Search
 from captionlab.seeding import derive_seed
 from captionlab.text import Vocabulary
-from captionlab.training.compilation import compile_decoder, pad_for_graph, told_in_one_line
-from captionlab.types import CaptionBatch, Hypothesis, PixelBatch
+from captionlab.training.compilation import compile_decoder, compile_errors, pad_for_graph
+from captionlab.training.optimizers import OptimizerFactory, parameter_groups
+from captionlab.training.schedules import Schedule
+from captionlab.types import CaptionBatch, PixelBatch
 
 
 class CaptioningModule(pl.LightningModule):
@@ -41,8 +42,8 @@ class CaptioningModule(pl.LightningModule):
         decoder: what is trained.
         objective: what it minimises.
         validation_search: writes the captions that validation scores.
-        test_search: writes the captions that the run is judged by.
         optimizer: makes the optimizer from groups of parameters.
+        fused: whether one kernel steps all parameters.
         schedule: makes the learning rate schedule from the optimizer and the number of steps.
         vocabulary: turns ids into words.
         validation_metrics: scores validation captions, holding their references.
@@ -53,20 +54,19 @@ class CaptioningModule(pl.LightningModule):
 
     Attributes:
         train_seconds: spent in training epochs, validation included, over all attempts.
-        hypotheses: of the last test, by image id.
     """
 
     def __init__(
         self,
         *,
-        encoder: ClassifierEncoder | None,
+        encoder: Encoder | None,
         encoder_lr: float,
         decoder: Decoder,
         objective: Objective,
         validation_search: Search,
-        test_search: Search,
-        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
-        schedule: Callable[[Optimizer, int], LRScheduler],
+        optimizer: OptimizerFactory,
+        fused: bool,
+        schedule: Schedule,
         vocabulary: Vocabulary,
         validation_metrics: CaptionMetrics,
         monitor: str,
@@ -80,8 +80,8 @@ class CaptioningModule(pl.LightningModule):
         self.decoder = decoder
         self.objective = objective
         self.validation_search = validation_search
-        self.test_search = test_search
         self.make_optimizer = optimizer
+        self.fused = fused
         self.make_schedule = schedule
         self.vocabulary = vocabulary
         self.validation_metrics = validation_metrics
@@ -92,13 +92,11 @@ class CaptioningModule(pl.LightningModule):
         if compiled:
             compile_decoder(decoder)
         self.train_seconds = 0.0
-        self.hypotheses: dict[str, Hypothesis] = {}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        groups: list[dict[str, Any]] = [{"params": list(self.decoder.parameters())}]
-        if self.encoder is not None:
-            groups.append({"params": self.encoder.trained_parameters(), "lr": self.encoder_lr})
-        optimizer = self.make_optimizer(groups)
+        trained = [] if self.encoder is None else self.encoder.trained_parameters()
+        groups = parameter_groups(self.decoder, trained, self.encoder_lr)
+        optimizer = self.make_optimizer(groups, self.fused)
         self._num_steps = int(self.trainer.estimated_stepping_batches)
         schedule = self.make_schedule(optimizer, self._num_steps)
         interval = "epoch" if isinstance(schedule, ReduceLROnPlateau) else "step"
@@ -141,7 +139,7 @@ class CaptioningModule(pl.LightningModule):
         encoded = self._encode(batch)
         if self.compiled:
             encoded = replace(encoded, tokens=pad_for_graph(encoded.tokens))
-        with told_in_one_line():
+        with compile_errors():
             loss, extra = self.objective(self.decoder, encoded, progress)
         self.log(
             "train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch)
@@ -151,15 +149,15 @@ class CaptioningModule(pl.LightningModule):
         )
         return loss
 
-    def validation_step(self, seen: CaptionBatch | PixelBatch, batch_idx: int) -> None:
-        batch = self._encode(seen)
+    def validation_step(self, raw: CaptionBatch | PixelBatch, batch_idx: int) -> None:
+        batch = self._encode(raw)
         # A graph for it would not pay.
         with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
             loss = self.objective.validate(self.decoder, batch)
         self.log("val/loss", loss, batch_size=len(batch), sync_dist=True)
-        captions = self._write(self.validation_search, batch).values()
+        captions = self.validation_search(self.decoder, batch.features)
         self.validation_metrics.update(
-            batch.image_ids, [self.vocabulary.decode(found.tokens) for found in captions]
+            batch.image_ids, [self.vocabulary.decode(caption.tokens) for caption in captions]
         )
 
     def on_validation_epoch_end(self) -> None:
@@ -173,18 +171,6 @@ class CaptioningModule(pl.LightningModule):
         schedule = self.lr_schedulers()
         if isinstance(schedule, ReduceLROnPlateau):
             schedule.step(float(self.trainer.callback_metrics[self.monitor]))
-
-    def on_test_epoch_start(self) -> None:
-        self.hypotheses = {}
-
-    def test_step(self, batch: CaptionBatch | PixelBatch, batch_idx: int) -> None:
-        self.hypotheses.update(self._write(self.test_search, self._encode(batch)))
-
-    def on_test_epoch_end(self) -> None:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            parts: list[Any] = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(parts, self.hypotheses)
-            self.hypotheses = {image: found for part in parts for image, found in part.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["captionlab"] = {
@@ -207,7 +193,3 @@ class CaptioningModule(pl.LightningModule):
             features = batch.features
         features = features.to(torch.float32)
         return CaptionBatch(batch.image_ids, features, batch.tokens, batch.mirrored)
-
-    def _write(self, search: Search, batch: CaptionBatch) -> dict[str, Hypothesis]:
-        found = search(self.decoder, batch.features)
-        return dict(zip(batch.image_ids, found, strict=True))

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from typing import Annotated
 
+from annotated_types import Ge, Gt, Lt
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+
+from captionlab.options import Count
 
 
-class ConstantSchedule:
+class Schedule(ABC):
+    """Changes the learning rate while training."""
+
+    @abstractmethod
+    def __call__(self, optimizer: Optimizer, num_steps: int) -> LRScheduler:
+        """The schedule of an optimizer over the steps of a training."""
+
+
+class ConstantSchedule(Schedule):
     """The optimizer's own learning rate throughout."""
 
     def __call__(self, optimizer: Optimizer, num_steps: int) -> LambdaLR:
         return LambdaLR(optimizer, lambda step: 1.0)
 
 
-class CosineSchedule:
+class CosineSchedule(Schedule):
     """A linear warm-up, then half a cosine down to zero: Loshchilov & Hutter 2017, eq. 5.
 
     Args:
         warmup_share: share of all steps spent warming up, in [0, 1).
     """
 
-    def __init__(self, warmup_share: float) -> None:
-        if not 0 <= warmup_share < 1:
-            raise ValueError(f"schedule.warmup_share must be in [0, 1), found {warmup_share}.")
+    def __init__(self, warmup_share: Annotated[float, Ge(0), Lt(1)]) -> None:
         self.warmup_share = warmup_share
 
     def __call__(self, optimizer: Optimizer, num_steps: int) -> LambdaLR:
@@ -38,19 +49,19 @@ class CosineSchedule:
         return LambdaLR(optimizer, factor)
 
 
-class PlateauSchedule:
-    """A lower learning rate where the monitored score, the higher the better, stands still.
+class PlateauSchedule(Schedule):
+    """Lowers the learning rate where the monitored score, the higher the better, stands still.
 
     Args:
         factor: of each lowering, in (0, 1).
         patience: epochs without a better score, after the best or the last lowering.
     """
 
-    def __init__(self, factor: float, patience: int) -> None:
+    def __init__(self, factor: Annotated[float, Gt(0), Lt(1)], patience: Count) -> None:
         self.factor = factor
         self.patience = patience
 
     def __call__(self, optimizer: Optimizer, num_steps: int) -> ReduceLROnPlateau:
-        return ReduceLROnPlateau(  # its patience is what it bears before it acts
+        return ReduceLROnPlateau(  # its patience ends one epoch later
             optimizer, "max", self.factor, patience=self.patience - 1, threshold=0.0
         )

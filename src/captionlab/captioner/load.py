@@ -1,0 +1,260 @@
+"""A finished run, or one of its checkpoints, as a captioner."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from captionlab.captioner.captioner import Captioner
+from captionlab.captioner.ensemble import EnsembleSource
+from captionlab.captioner.parts import (
+    build_dataset,
+    build_decoder,
+    build_encoder,
+    build_search,
+    build_source,
+    build_tokenizer,
+)
+from captionlab.corpora import CaptionCorpus
+from captionlab.corpora.datasets import CaptionDataset
+from captionlab.decoders import Decoder
+from captionlab.encoders import Encoder
+from captionlab.errors import CaptionLabError, ConfigError, RunError
+from captionlab.run_files import RunFiles
+from captionlab.text import Tokenizer, Vocabulary
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a checkpoint holds, and what it was trained on.
+
+    Attributes:
+        config: of the run, overridden, in plain values.
+        captioner: writes captions by the run's search.
+        dataset: the run's own data, not read yet.
+        tokenizer: of the run's captions.
+        corpus_fingerprint: of the corpus that it was trained on.
+    """
+
+    config: dict[str, Any]
+    captioner: Captioner
+    dataset: CaptionDataset
+    tokenizer: Tokenizer
+    corpus_fingerprint: str
+
+    @cached_property
+    def corpus(self) -> CaptionCorpus:
+        """The run's own data."""
+        return self.dataset.read()
+
+
+def load_run(target: Path, overrides: Sequence[str] = ()) -> TrainedRun:
+    """Load a finished run.
+
+    Args:
+        target: a run's folder, or a checkpoint.
+        overrides: `key=value` of the run's configuration, such as `search.beam_size=5`.
+
+    Raises:
+        RunError: if there is no such run, or the file is no checkpoint of this version.
+        ConfigError: for an override that does not exist or has a wrong value.
+    """
+    saved = read_checkpoint(checkpoint_of(target) if target.is_dir() else target)
+    facts = saved["captionlab"]
+    config = override(facts["config"], overrides)
+    vocabulary = Vocabulary(facts["vocabulary"])
+    encoder_state = part_state(saved, "encoder")
+    try:
+        dataset, tokenizer = build_dataset(config), build_tokenizer(config)
+        # Trained weights lie in the checkpoint: neither a file nor a download is needed.
+        encoder = build_encoder(config, **({"weights": "none"} if encoder_state else {}))
+        source = build_source(config, encoder, own_corpus=lambda: _own_corpus(run))
+        # The checkpoint has the word vectors, too.
+        bare = {**config, "decoder": {**config["decoder"], "word_vectors": None}}
+        decoder = build_decoder(bare, source.feature_shape, vocabulary)
+        decoder.load_state_dict(part_state(saved, "decoder"))
+        search = build_search(config, vocabulary)
+    except CaptionLabError:
+        raise
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise RunError(
+            f"{target} was made by another version of captionlab, which had other options "
+            f"({str(error).splitlines()[0]}); train it again."
+        ) from error
+    if encoder_state:
+        encoder.load_state_dict(encoder_state, assign=True)
+    batch_size = config["data"]["eval_batch_size"]
+    captioner = Captioner(decoder, vocabulary, source, search, batch_size)
+    run = TrainedRun(config, captioner, dataset, tokenizer, facts["features"]["corpus"])
+    return run
+
+
+def load_ensemble(folders: Sequence[Path], overrides: Sequence[str] = ()) -> TrainedRun:
+    """Load several finished runs as one model: the mean of their probabilities.
+
+    Args:
+        folders: of finished runs on the same data with the same vocabulary. Search and batch size
+            are the first one's.
+        overrides: `key=value` of every run's configuration.
+
+    Raises:
+        RunError: if a folder is no finished run.
+        ConfigError: if the runs differ in data or vocabulary.
+    """
+    runs = [load_run(folder, overrides) for folder in folders]
+    first = runs[0]
+    for folder, run in zip(folders, runs, strict=True):
+        ours, theirs = run.captioner.vocabulary, first.captioner.vocabulary
+        for what, differs in (
+            ("data", run.corpus_fingerprint != first.corpus_fingerprint),
+            ("vocabulary", ours.to_list() != theirs.to_list()),
+        ):
+            if differs:
+                raise ConfigError(
+                    f"--ensemble: {folder} has another {what} than {folders[0]} "
+                    f"({len(ours)} and {len(theirs)} words); only runs on the same data with the "
+                    "same vocabulary can write together."
+                )
+    members = [run.captioner for run in runs]
+    captioner = Captioner.ensemble(members, EnsembleSource([m.source for m in members]))
+    return TrainedRun(
+        first.config, captioner, first.dataset, first.tokenizer, first.corpus_fingerprint
+    )
+
+
+def initialise(
+    decoder: Decoder,
+    encoder: Encoder,
+    source: Path,
+    vocabulary: Vocabulary,
+    features: Mapping[str, Any],
+) -> None:
+    """Give a run the weights of a finished run, or of a checkpoint, to start from.
+
+    Args:
+        decoder: gets the decoder's weights.
+        encoder: prepared; gets the encoder's weights, if they were trained there.
+        source: folder of the finished run, or a checkpoint.
+        vocabulary: of this run.
+        features: what this run's features are, from `EncoderFeatures.prepare`.
+
+    Raises:
+        RunError: if `source` is no finished run and no checkpoint.
+        ConfigError: if it has another vocabulary, another encoder or other sizes, or trained its
+            encoder where this run's is frozen.
+    """
+    saved = read_checkpoint(checkpoint_of(source) if source.is_dir() else source)
+    facts = saved["captionlab"]
+    if facts["vocabulary"] != vocabulary.to_list():
+        raise ConfigError(
+            f"init_from={source} has another vocabulary ({len(facts['vocabulary'])} words, this "
+            f"run has {len(vocabulary)}); use its data, tokenizer and min_count."
+        )
+    theirs, ours = _encoder_of(facts["features"]), _encoder_of(features)
+    if theirs != ours:
+        raise ConfigError(
+            f"init_from={source} has another encoder ({theirs}, this run has {ours}); use its "
+            "encoder options."
+        )
+    trained = part_state(saved, "encoder")
+    if trained and not encoder.num_trained_parameters:
+        raise ConfigError(
+            f"init_from={source} has trained its encoder, which is frozen in this run; set "
+            "encoder.train=last, all or a number of stages."
+        )
+    _load_decoder(decoder, part_state(saved, "decoder"), source)
+    if trained:
+        encoder.load_state_dict(trained)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint of captionlab: tensors and plain values; nothing in it is executed.
+
+    Raises:
+        RunError: if it is none.
+    """
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        _ = saved["captionlab"]["features"]
+    except Exception as error:  # torch raises many kinds for a file that is not its own
+        reason = str(error).splitlines()[0] if str(error) else "no reason"
+        raise RunError(
+            f"{path} is no checkpoint of captionlab ({type(error).__name__}: {reason})."
+        ) from error
+    return saved
+
+
+def part_state(saved: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    """State of `encoder` or `decoder`; nothing for an encoder that was frozen."""
+    state = saved["state_dict"]
+    return {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """The best checkpoint of a finished run.
+
+    Raises:
+        RunError: if there is none.
+    """
+    run = RunFiles(folder)
+    if run.state != "complete":
+        raise RunError(
+            f"{folder} is no finished run (its state: {run.state}); run its command again to "
+            "finish it, or name one of its checkpoints."
+        )
+    return run.best_checkpoint
+
+
+def override(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A run's configuration with `key=value` changes to keys that it has.
+
+    Raises:
+        ConfigError: for another key, or no `=`.
+    """
+    changed = copy.deepcopy(dict(config))
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        *parents, last = key.split(".")
+        node: Any = changed
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not equals or not isinstance(node, dict) or last not in node:
+            raise ConfigError(f"--set {text}: write KEY=VALUE with a key that the run has.")
+        node[last] = yaml.safe_load(value)
+    return changed
+
+
+def _own_corpus(run: TrainedRun) -> CaptionCorpus:
+    if run.corpus.fingerprint != run.corpus_fingerprint:
+        raise ConfigError(
+            f"the data in {run.config['data']['root']} has changed since this run was trained, and "
+            "its encoder's random weights were fitted to it; train one with real weights."
+        )
+    return run.corpus
+
+
+def _encoder_of(features: Mapping[str, Any]) -> str:
+    """Architecture, weights and size of what encoded the images of a run."""
+    return f"{features['encoder']} at {features['preprocessing']['image_size']} pixels"
+
+
+def _load_decoder(decoder: nn.Module, theirs: Mapping[str, Tensor], source: Path) -> None:
+    ours = decoder.state_dict()
+    for name in (*ours, *theirs):
+        there, here = (
+            list(state[name].shape) if name in state else "absent" for state in (theirs, ours)
+        )
+        if there != here:
+            raise ConfigError(
+                f"init_from={source} has other sizes: {name} is {there} there and {here} in this "
+                "run; use its decoder and conditioning options."
+            )
+    decoder.load_state_dict(theirs)
