@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src"
-BASE = {"errors", "types", "files", "options"}
+BASE = {"errors", "types", "files", "options", "run_files"}
 MODELS = {"encoders", "decoders", "search", "objectives", "metrics"}
 DATA = {"text", "images", "corpora", "features"}
 # room: the rooms it may import, besides itself.
@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "types": set(),
     "files": {"errors"},
     "options": {"errors"},
+    "run_files": {"errors"},
     "seeding": set(),
     "devices": {"errors"},
     "text": BASE,
@@ -24,14 +25,14 @@ MAY_IMPORT = {
     "corpora": BASE | {"text", "images"},
     "encoders": BASE,
     "features": BASE | {"corpora", "images"},
-    "decoders": BASE,
-    "search": BASE | {"decoders"},
+    "decoders": BASE | {"text"},
+    "search": BASE | {"decoders", "text"},
     "metrics": BASE | {"text"},
     "objectives": BASE | {"decoders", "search", "metrics", "text"},
     "batches": BASE | DATA,
     "training": BASE | DATA | MODELS | {"batches", "seeding", "devices"},
-    "captioner": BASE | DATA | MODELS | {"seeding", "devices", "batches", "config", "runs"},
-    "evaluation": BASE | DATA | MODELS | {"captioner", "seeding", "config", "runs", "reports"},
+    "captioner": BASE | DATA | MODELS | {"seeding", "devices"},
+    "evaluation": BASE | DATA | MODELS | {"captioner", "seeding"},
     "config": BASE
     | DATA
     | MODELS
@@ -48,7 +49,7 @@ MAY_IMPORT = {
 # library: the rooms where it lives; files, where a path is named.
 LIVES_IN = {
     "hydra": {"config", "runs", "hydra_plugins"},
-    "omegaconf": {"config", "runs", "captioner", "hydra_plugins"},
+    "omegaconf": {"config", "runs", "hydra_plugins"},
     "pytorch_lightning": {"config", "batches", "training", "runs"},
     "wandb": {"training/wandb_logger.py"},
 }
@@ -92,7 +93,7 @@ def test_every_import_goes_the_way_of_the_data() -> None:
 
 def test_every_room_is_in_the_table() -> None:
     rooms = {path.stem for path in (SRC / "captionlab").iterdir() if not path.name.startswith("_")}
-    assert rooms - {"py"} == MAY_IMPORT.keys()
+    assert rooms - {"py", "conf"} == MAY_IMPORT.keys()  # py.typed, and the link to conf/
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""The benchmarks run: what they measure is for people to read."""
+"""The benchmarks run and measure; how large the ratios are is for people to read."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,11 @@ SMALL = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-def test_a_benchmark_runs(name: str) -> None:
+def test_a_benchmark_prints_ratios_of_equal_results(name: str) -> None:
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *SMALL[name]]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "x" in done.stdout
+    ratios = [float(ratio) for ratio in re.findall(r"([\d.]+)x\b", done.stdout)]
+    assert len(ratios) >= 3, done.stdout
+    assert min(ratios) > 0, done.stdout
+    assert not re.search(r"UNEQUAL|False", done.stdout), done.stdout

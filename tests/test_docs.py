@@ -2,32 +2,108 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+
+from captionlab.config.checks import check
+from captionlab.corpora import read_corpus
+from captionlab.corpora.shapes import generate_shapes
+from captionlab.metrics import registry
+from tests.support.configs import CONF
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-GROUPS = ("data", "encoder", "decoder", "conditioning", "objective", "search", "experiment")
-EXAMPLES = {page.name: re.findall(r"```python\n(.*?)```", page.read_text(), re.S) for page in PAGES}
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+EXTEND = sorted((DOCS / "extend").glob("[!R]*.md"))
+FILE = r"^`([\w/]+\.(?:py|yaml))`[^\n]*:\n\n```\w+\n(.*?)```"  # a block that a line gives a name
+OWN = ("encoder=small", "conditioning=add_inject", "objective=focal", "logger=jsonl")
 
 
-@pytest.mark.parametrize("page", [name for name, examples in EXAMPLES.items() if examples])
-def test_the_examples_of_a_page_run(page: str) -> None:
+def code(page: Path) -> list[str]:
+    """The Python of a page, less the files of a package."""
+    text = re.sub(FILE, "", page.read_text(), flags=re.S | re.M)
+    return re.findall(r"```python\n(.*?)```", text, re.S)
+
+
+def write_package(folder: Path) -> Path:
+    """All files that the pages of docs/extend name."""
+    (folder / "own_parts").mkdir(parents=True)
+    (folder / "own_parts" / "__init__.py").touch()
+    for page in EXTEND:
+        for name, text in re.findall(FILE, page.read_text(), re.S | re.M):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package of docs/extend, importable; what it registers is forgotten afterwards."""
+    folder = write_package(tmp_path / "package")
+    registry.metrics()
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    monkeypatch.syspath_prepend(folder)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "own_parts"]:
+        monkeypatch.delitem(sys.modules, name)
+    return folder
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if code(page)], ids=lambda page: page.stem)
+def test_the_examples_of_a_page_run(page: Path, own_package: Path) -> None:
     names: dict[str, Any] = {}
-    for example in EXAMPLES[page]:
+    for example in code(page):
         exec(example, names)
 
 
-def test_every_option_is_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    unnamed = []
-    for group in GROUPS:
-        for option in sorted((ROOT / "conf" / group).glob("*.yaml")):
-            name = option.stem
-            shortened = re.sub(r"^resnet(?=\d)", "", name)
-            if not ({f"`{name}`", f"`{shortened}`"} & set(re.findall(r"`[^`]*`", readme))):
-                unnamed.append(f"{group}={name}")
-    assert unnamed == ["conditioning=built_in"]
+def test_every_page_of_an_extension_has_an_example_and_is_listed() -> None:
+    index = (DOCS / "extend" / "README.md").read_text()
+    for page in EXTEND:
+        assert code(page), page
+        assert f"]({page.name})" in index, page
+    assert len(EXTEND) == 6
+
+
+def test_the_options_of_a_package_are_checked_as_those_that_ship(own_package: Path) -> None:
+    path = f"hydra.searchpath=[file://{own_package / 'conf'}]"
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=[path, *OWN])
+        out_of_range = compose("config", overrides=[path, *OWN, "objective.focus=-1"])
+    assert check(config)["conditioning"]["image_scale"] == 1.0
+    with pytest.raises(Exception, match=r"objective\.focus must be .*at least 0.*found -1"):
+        check(out_of_range)
+
+
+@pytest.mark.slow
+def test_a_run_takes_every_part_from_a_package_outside_the_repository(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "package")
+    generate_shapes(tmp_path / "drawings", 24, 8, 8, 64, seed=0)
+    for split, images in read_corpus(tmp_path / "drawings").splits.items():
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for image in images:
+            photo = image.path.rename(tmp_path / "data" / split / image.path.name)
+            photo.with_suffix(".txt").write_text("\n".join(image.captions))
+    command = [sys.executable, "-m", "captionlab.cli", "train", "--config-dir", "package/conf"]
+    command += ["data=text_beside_photos", "data.root=data", "data.num_workers=0", *OWN]
+    path = os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*command, "trainer.max_epochs=1", "trainer.log_every_n_steps=1"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = (tmp_path / "runs" / "text_beside_photos").glob("small-lstm-add_inject-*")
+    assert "word_precision" in json.loads((folder / "result.json").read_text())["scores"]
+    logged = [json.loads(line) for line in (folder / "curves.jsonl").read_text().splitlines()]
+    assert any("val/word_precision" in values for values in logged)
+    assert any("mean_weight" in key for values in logged for key in values)

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
@@ -55,7 +54,7 @@ ConfigStore.instance().store(
 
 
 class ProcessLauncher(Launcher):
-    """Runs each job as a fresh `python run.py OVERRIDES`, one after another."""
+    """Runs each job by the command that started the sweep, one after another."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -70,11 +69,11 @@ class ProcessLauncher(Launcher):
         returns = []
         for number, (overrides, job) in enumerate(zip(job_overrides, jobs, strict=True), 1):
             folder = RunFolder(Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir)
-            told = " ".join(overrides)
+            label = " ".join(overrides)
             if folder.state == "complete":
-                print(f"[{number}/{len(jobs)}] {told}: answered from disk, {folder.path}")
+                print(f"[{number}/{len(jobs)}] {label}: answered from disk, {folder.path}")
             else:
-                print(f"[{number}/{len(jobs)}] {told}", flush=True)
+                print(f"[{number}/{len(jobs)}] {label}", flush=True)
                 self._run(overrides, folder)
             returns.append(self._returned(job, list(overrides), folder))
         return returns
@@ -91,7 +90,7 @@ class ProcessLauncher(Launcher):
         return job
 
     def _run(self, overrides: Sequence[str], folder: RunFolder) -> None:
-        command = [sys.executable, sys.argv[0], *_config_flags(), *overrides]
+        command = [*_entry(), *_config_flags(), *overrides]
         command += [o for o in self.config.hydra.overrides.hydra if not _is_of_the_sweep(o)]
         command += ["hydra.mode=RUN", "hydra/sweeper=basic"]
         environment = {k: v for k, v in os.environ.items() if k not in _DISTRIBUTED}
@@ -108,8 +107,8 @@ class ProcessLauncher(Launcher):
             folder.set_state("failed", f"the process of the run ended with exit status {code}")
 
     def _returned(self, job: DictConfig, overrides: list[str], folder: RunFolder) -> JobReturn:
-        result: dict[str, Any] = (folder.state == "complete" and folder.read_result()) or {}
-        best = result.get("best_validation", {}).values()
+        result = folder.read_result()
+        best = None if result is None else result.best_validation_score
         returned = JobReturn(
             overrides=overrides,
             cfg=job,
@@ -117,7 +116,7 @@ class ProcessLauncher(Launcher):
             working_dir=str(folder.path),
             task_name=job.hydra.job.name,
             status=JobStatus.COMPLETED,  # of the launcher's work; status.json tells the run's
-            _return_value=next(iter(best), float("nan")),
+            _return_value=float("nan") if best is None else best,
         )
         self.context.callbacks.on_job_end(config=job, config_name=None, job_return=returned)
         return returned
@@ -127,9 +126,20 @@ def _is_of_the_sweep(override: str) -> bool:
     return override.lstrip("+~").startswith(_OF_THE_SWEEP)
 
 
+def _entry() -> list[str]:
+    """The command that started this process, without its arguments: a script or a module.
+
+    Lightning's ddp starts its ranks by the same rule.
+    """
+    spec = sys.modules["__main__"].__spec__
+    start = [sys.argv[0]] if spec is None else ["-m", spec.name]
+    subcommand = [word for word in sys.argv[1:2] if word == "train"]  # of `captionlab`
+    return [sys.executable, *start, *subcommand]
+
+
 def _config_flags() -> list[str]:
     """The command line's own --config-dir and its like."""
-    arguments = get_args_parser().parse_args(sys.argv[1:])
+    arguments = get_args_parser().parse_intermixed_args(sys.argv[1:])
     flags = []
     for flag in ("config_dir", "config_path", "config_name"):
         if getattr(arguments, flag) is not None:

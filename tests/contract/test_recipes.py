@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
 
-from captionlab.config import build
-from captionlab.config.checks import check
+from captionlab.captioner.parts import build_decoder, build_encoder
+from captionlab.config.checks import check_values, plain_config
 from captionlab.runs.engine import execute
 from captionlab.runs.folder import RunFolder
-from tests.config.test_configs import CONF, OPTIONS, composed
+from captionlab.text import Vocabulary
 from tests.e2e.test_commands import run
+from tests.support.configs import CONF, OPTIONS, checked, composed
 
 RECIPES = {  # and their data
     "merge_vgg": "flickr8k",
@@ -24,7 +24,6 @@ RECIPES = {  # and their data
     "show_attend_tell": "flickr8k",
     "where_to_put_the_image": "flickr8k",
 }
-CPU = build.Machine(torch.device("cpu"), None)
 
 
 def linear(inputs: int, outputs: int) -> int:
@@ -105,10 +104,10 @@ def test_every_recipe_is_tried_here() -> None:
 def test_a_recipe_has_the_parameters_of_its_system(
     recipe: str, overrides: tuple[str, ...], vocabulary_size: int, expected: int
 ) -> None:
-    config = composed(f"experiment={recipe}", f"data={RECIPES[recipe]}", *overrides)
-    encoder = build.build_data(config, CPU).encoder
-    assert encoder is not None
-    decoder = build.build_decoder(config, encoder.feature_shape, vocabulary_size)
+    config = plain_config(composed(f"experiment={recipe}", f"data={RECIPES[recipe]}", *overrides))
+    words = [f"word{i}" for i in range(vocabulary_size - 4)]
+    vocabulary = Vocabulary(["<pad>", "<start>", "<end>", "<unk>", *words])
+    decoder = build_decoder(config, build_encoder(config).feature_shape, vocabulary)
     assert sum(parameter.numel() for parameter in decoder.parameters()) == expected
 
 
@@ -117,7 +116,7 @@ def test_data_changes_nothing_that_a_recipe_sets(recipe: str) -> None:
     drawn, real = (
         composed(f"experiment={recipe}", f"data={data}") for data in ("shapes", RECIPES[recipe])
     )
-    check(real)
+    check_values(plain_config(real))
     for key in ("min_count", "batch_size", "stored_features"):
         if recipe != "merge_vgg" or key != "batch_size":  # which it does not tell
             assert drawn.data[key] == real.data[key], key
@@ -135,13 +134,13 @@ def test_the_command_line_has_the_last_word() -> None:
     assert changed.decoder.hidden_dim == 512
     assert changed.data.batch_size == 2
     assert not changed.callbacks
-    check(composed("experiment=show_attend_tell", "encoder=vgg", "objective=scheduled_sampling"))
+    checked("experiment=show_attend_tell", "encoder=vgg", "objective=scheduled_sampling")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_runs_on_the_embedded_data(recipe: str, tmp_path: Path) -> None:
-    config = composed(
+    config = checked(
         f"experiment={recipe}",
         f"cache_dir={tmp_path}/data",
         "data.num_train=12",
@@ -152,10 +151,10 @@ def test_a_recipe_runs_on_the_embedded_data(recipe: str, tmp_path: Path) -> None
         "search.max_length=6",
         "trainer.max_epochs=1",
     )
-    check(config)
     result = execute(config, RunFolder(tmp_path / "run"))
-    assert result["epochs"] == 1
-    assert result["scores"].keys() >= {"bleu_4", "cider_d"}
+    assert result is not None
+    assert result.num_images == 4
+    assert result.scores.keys() >= {"bleu_4", "cider_d"}
 
 
 def test_where_to_put_the_image_sweeps_over_the_four_places() -> None:

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -55,8 +54,8 @@ def run_folders(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads(path.read_text())
-    return found
+    content: dict[str, object] = json.loads(path.read_text())
+    return content
 
 
 def test_a_sweep_compares_and_answers_again_from_disk(tmp_path: Path) -> None:
@@ -87,17 +86,17 @@ def test_a_sweep_compares_and_answers_again_from_disk(tmp_path: Path) -> None:
         assert checkpoint["captionlab"]["vocabulary"][:2] == ["<pad>", "<start>"]
         assert checkpoint["captionlab"]["features"]["encoder"].startswith("resnet18/")
     table = (report / "results.csv").read_text()
+    written = [(folder / "result.json").stat().st_mtime_ns for folder in folders]
 
-    began = time.monotonic()
     again = run(tmp_path, *arguments)
     assert again.returncode == 0
     assert again.stdout.count("answered from disk") == 2
     assert "epoch 1/" not in again.stdout
-    assert time.monotonic() - began < 25
+    assert [(folder / "result.json").stat().st_mtime_ns for folder in folders] == written
     assert (report / "results.csv").read_text() == table
 
 
-def test_a_killed_run_goes_on_to_the_same_captions(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_captions(tmp_path: Path) -> None:
     arguments = ("encoder=resnet18", "trainer.max_epochs=8")
     whole = run(tmp_path / "whole", *arguments)
     assert whole.returncode == 0, whole.stderr
@@ -139,7 +138,7 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     assert len((folder / "metrics.csv").read_text().splitlines()) == 3
 
 
-def test_a_failing_job_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_failing_job_is_reported_and_the_others_run(tmp_path: Path) -> None:
     bad = tmp_path / "bad.pth"
     torch.save({"fc.weight": torch.zeros(1)}, bad)
     done = run(tmp_path, "-m", "encoder=resnet18", f"encoder.weights={bad},none")
@@ -166,8 +165,8 @@ def test_wandb_offline_writes_one_run_with_its_exit_state(tmp_path: Path) -> Non
     (written,) = (folder / "wandb").glob("offline-run-*")
     (record,) = written.glob("*.wandb")
     content = record.read_bytes()
-    for told in (b"test/cider_d", b"val/cider_d", b"hidden_dim", folder.name.encode()):
-        assert told in content, told
+    for text in (b"test/cider_d", b"val/cider_d", b"hidden_dim", folder.name.encode()):
+        assert text in content, text
 
 
 def _damaged_photo(folder: Path) -> None:
@@ -181,7 +180,7 @@ def _damaged_photo(folder: Path) -> None:
 BAD: dict[str, tuple[tuple[str, ...], str, Callable[[Path], object] | None]] = {
     "unknown option": (("encoder=resnet99",), r"Could not find 'encoder/resnet99'", None),
     "unknown key": (("decoder.hiden_dim=3",), r"hiden_dim", None),
-    "wrong type": (("-m", "decoder.hidden_dim=8,x"), r"'x'.*Integer", None),
+    "wrong type": (("-m", "decoder.hidden_dim=8,x"), r"hidden_dim must be .*, found x", None),
     "out of range": (("-m", "decoder.dropout=0.1,7"), r"error: .*decoder\.dropout must be", None),
     "no data": (
         ("data=flickr8k", "data.root=/nowhere"),
@@ -201,11 +200,11 @@ def test_a_mistake_is_one_clear_line(tmp_path: Path, case: str) -> None:
     if damage is not None:
         damage(tmp_path)
     done = run(tmp_path, *arguments)
-    told = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode == 1
-    assert re.search(message, told), told
-    assert "Traceback" not in told
-    assert "epoch 1/" not in told
+    assert re.search(message, output), output
+    assert "Traceback" not in output
+    assert "epoch 1/" not in output
 
 
 def test_java_that_does_not_start_costs_only_what_needs_it(tmp_path: Path) -> None:

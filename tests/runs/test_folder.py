@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from captionlab.errors import RunError
+from captionlab.evaluation.result import Prediction, Result
 from captionlab.files import write_atomically
 from captionlab.runs.folder import RunFolder
 
@@ -16,8 +17,11 @@ def test_state_and_result_survive(tmp_path: Path) -> None:
     assert folder.state is None
     folder.set_state("failed", "DataError: why")
     assert folder.state == "failed"
-    folder.write_result({"scores": {}}, [{"image_id": "a", "caption": "ein Hünd"}])
-    assert folder.read_result() == {"scores": {}}
+    result = Result({"bleu_4": 0.5}, {}, {}, {}, {}, {}, [], 1)
+    folder.write_result(result, [Prediction("a", "ein Hünd", {}, {})])
+    assert folder.read_result() is None, "the run is not complete"
+    folder.set_state("complete")
+    assert folder.read_result() == result
     assert "Hünd" in folder.predictions_path.read_text(encoding="utf-8")
     assert sorted(path.name for path in folder.path.iterdir()) == [
         "predictions.jsonl",
@@ -28,10 +32,10 @@ def test_state_and_result_survive(tmp_path: Path) -> None:
 
 def test_a_folder_of_another_configuration_is_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.claim({}, {"decoder": {"dim": 1, "betas": (1, 2)}})
-    folder.claim({}, {"decoder": {"dim": 1, "betas": (1, 2)}})
+    folder.claim({}, {"decoder": {"dim": 1, "betas": [1, 2]}})
+    folder.claim({}, {"decoder": {"dim": 1, "betas": [1, 2]}})
     with pytest.raises(RunError, match=r"differs in decoder\.dim\)"):
-        folder.claim({}, {"decoder": {"dim": 2, "betas": (1, 2)}})
+        folder.claim({}, {"decoder": {"dim": 2, "betas": [1, 2]}})
 
 
 def test_damage_is_told(tmp_path: Path) -> None:

@@ -2,215 +2,171 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from hydra.utils import instantiate
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import TQDMProgressBar
+from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
 
-from captionlab.batches import CaptionDataModule
-from captionlab.config.checks import has_own_conditioning
-from captionlab.decoders import Decoder
-from captionlab.decoders.cells import StateShape
-from captionlab.devices import autocast_dtype, find_device, resolve_precision
-from captionlab.encoders import ClassifierEncoder
-from captionlab.errors import ConfigError
-from captionlab.features import ImageEncoder
+from captionlab.batches import Loaders, TokenizedCorpus, encode_captions
+from captionlab.captioner.captioner import Captioner
+from captionlab.captioner.parts import (
+    build_dataset,
+    build_decoder,
+    build_encoder,
+    build_search,
+    build_source,
+    build_tokenizer,
+    precision_of,
+)
+from captionlab.corpora import SPLITS, CaptionCorpus
+from captionlab.corpora.datasets import CaptionDataset
+from captionlab.encoders import Encoder
+from captionlab.features.source import EncoderFeatures
+from captionlab.images.augmentation import Augmentation, View
 from captionlab.metrics import CaptionMetrics
 from captionlab.objectives import Objective
-from captionlab.search import GreedySearch, Search
-from captionlab.seeding import seeded
-from captionlab.text import Vocabulary, read_word_vectors
+from captionlab.options import make_part, options_of
+from captionlab.search import GreedySearch
+from captionlab.text import Vocabulary
 from captionlab.training.module import CaptioningModule
-from captionlab.types import FeatureShape
+from captionlab.training.optimizers import OptimizerFactory
+from captionlab.training.schedules import Schedule
+from captionlab.training.trainer import make_trainer
 
-log = logging.getLogger(__name__)
-
-_NOT_ARGUMENTS = ("name", "suggested")
+Config = Mapping[str, Any]
 
 
-def _partial(node: DictConfig, leave_out: tuple[str, ...] = ()) -> Callable[..., Any]:
-    """What `node` describes, not yet called; the only caller of Hydra's instantiate.
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on.
 
-    Hydra would turn dataclasses among the arguments into configs, and wrap our errors.
+    Attributes:
+        dataset: where the corpus comes from.
+        corpus: its images, captions and splits.
+        tokenized: its captions as words.
+        vocabulary: of the training captions.
+        encoder: of the images.
+        source: of their features, prepared.
+        features: what these are and what they cost, in plain values.
+        loaders: of batches.
     """
-    kept = {str(k): v for k, v in node.items() if k not in (*_NOT_ARGUMENTS, *leave_out)}
-    part: Callable[..., Any] = instantiate(OmegaConf.create(kept), _partial_=True, _convert_="all")
-    return part
+
+    dataset: CaptionDataset
+    corpus: CaptionCorpus
+    tokenized: TokenizedCorpus
+    vocabulary: Vocabulary
+    encoder: Encoder
+    source: EncoderFeatures
+    features: dict[str, Any]
+    loaders: Loaders
 
 
-class Machine(NamedTuple):
-    """Where and in which number format a run computes."""
-
-    device: torch.device
-    precision: Any
-
-    @classmethod
-    def of(cls, config: DictConfig) -> Machine:
-        device = find_device(config.trainer.accelerator)
-        return cls(device, resolve_precision(str(config.trainer.precision), device))
-
-
-def build_data(config: DictConfig, machine: Machine) -> CaptionDataModule:
-    """The data module; its photos are encoded when it is prepared, unless the encoder trains."""
-    encoder = _partial(config.encoder, leave_out=("batch_size", "lr"))()
-    return _build_data(config, machine, encoder)
-
-
-def build_reader(config: DictConfig) -> CaptionDataModule:
-    """The data module without an encoder, for those who want its corpus alone."""
-    return _build_data(config, Machine(torch.device("cpu"), None), None)
+def build_data(config: Config) -> TrainingData:
+    """Read the data set, encode its images where that was not done before, and its captions."""
+    data = config["data"]
+    dataset = build_dataset(config)
+    corpus = dataset.read()
+    corpus.require(*SPLITS)
+    encoder = build_encoder(config)
+    source = build_source(config, encoder)
+    views = _views(config)
+    features = source.prepare(corpus, views)
+    tokenized = TokenizedCorpus.of(corpus, build_tokenizer(config))
+    vocabulary = tokenized.vocabulary(data["min_count"], data["max_vocabulary"])
+    items = encode_captions(tokenized, vocabulary, data["max_caption_length"], len(views))
+    sizes = {name: data[name] for name in options_of(Loaders) if name in data}
+    loaders = Loaders(corpus, items, source, views, config["seed"], **sizes)
+    return TrainingData(dataset, corpus, tokenized, vocabulary, encoder, source, features, loaders)
 
 
-def _build_data(
-    config: DictConfig, machine: Machine, encoder: ImageEncoder | None
-) -> CaptionDataModule:
-    datamodule: CaptionDataModule = _partial(config.data)(
-        encoder=encoder,
-        tokenizer=_partial(config.tokenizer)(),
-        augmentation=_partial(config.augmentation)() if config.augmentation else None,
-        feature_dir=Path(config.cache_dir) / "features",
-        encode_batch_size=config.encoder.batch_size,
-        device=machine.device,
-        autocast_dtype=autocast_dtype(machine.precision),
-        seed=config.seed,
+def _views(config: Config) -> list[View]:
+    """Other views of training photos, from number 1 on."""
+    if not config["augmentation"]:
+        return []
+    augmentation = make_part(config["augmentation"], Augmentation)
+    return [View(augmentation, number) for number in range(1, augmentation.num_views + 1)]
+
+
+def build_module(config: Config, data: TrainingData, identity: dict[str, Any]) -> CaptioningModule:
+    """The LightningModule for data that is there; each part is seeded by itself."""
+    decoder = build_decoder(config, data.source.feature_shape, data.vocabulary)
+    rate, device = config["encoder"]["lr"], data.source.device
+    objective = make_part(
+        config["objective"],
+        Objective,
+        vocabulary=data.vocabulary,
+        references=data.tokenized.references("train"),
     )
-    return datamodule
-
-
-def build_module(
-    config: DictConfig, datamodule: CaptionDataModule, identity: dict[str, Any]
-) -> CaptioningModule:
-    """The LightningModule for data that is set up; each part is seeded by itself."""
-    vocabulary = datamodule.vocabulary
-    decoder = build_decoder(config, datamodule.feature_shape, len(vocabulary))
-    if config.decoder.word_vectors is not None:
-        _load_word_vectors(decoder, Path(config.decoder.word_vectors), vocabulary)
-    encoder, encoder_lr = datamodule.encoder, config.encoder.lr
-    assert encoder is None or isinstance(encoder, ClassifierEncoder)
     return CaptioningModule(
-        encoder=encoder,
-        encoder_lr=config.optimizer.lr / 10 if encoder_lr is None else encoder_lr,
+        encoder=data.encoder if data.source.trained else None,
+        encoder_lr=config["optimizer"]["lr"] / 10 if rate is None else rate,
         decoder=decoder,
-        objective=_build_objective(config, datamodule),
-        validation_search=GreedySearch(config.search.max_length),
-        test_search=build_search(config, vocabulary),
-        optimizer=_build_optimizer(config),
-        schedule=_partial(config.schedule)(),
-        vocabulary=vocabulary,
-        validation_metrics=CaptionMetrics(datamodule.references("val")),
-        monitor=config.monitor,
-        seed=config.seed,
+        objective=objective,
+        validation_search=GreedySearch(config["search"]["max_length"]),
+        optimizer=make_part(config["optimizer"], OptimizerFactory),
+        # One kernel for all parameters: a CPU's step takes under a third. Gradient scaling would
+        # have to go through it, and gradients could not be clipped.
+        fused=device.type in ("cpu", "cuda") and precision_of(config, device) != "16-mixed",
+        schedule=make_part(config["schedule"], Schedule),
+        vocabulary=data.vocabulary,
+        validation_metrics=CaptionMetrics(data.corpus.references("val")),
+        monitor=config["monitor"],
+        seed=config["seed"],
         identity=identity,
-        compiled=config.compile,
+        compiled=config["compile"],
     )
 
 
-def _build_optimizer(config: DictConfig) -> Callable[..., Any]:
-    machine = Machine.of(config)
-    # One kernel for all parameters: a CPU's step takes under a third. Gradient scaling would have
-    # to go through it, and gradients could not be clipped.
-    fused = machine.device.type in ("cpu", "cuda") and machine.precision != "16-mixed"
-    return partial(_partial(config.optimizer), fused=fused)
+def build_captioner(config: Config, data: TrainingData, module: CaptioningModule) -> Captioner:
+    """What writes the captions that a run is judged by."""
+    search = build_search(config, data.vocabulary)
+    batch_size = config["data"]["eval_batch_size"]
+    return Captioner(module.decoder, data.vocabulary, data.source, search, batch_size)
 
 
-def _build_objective(config: DictConfig, datamodule: CaptionDataModule) -> Objective:
-    part = _partial(config.objective)
-    objective: Objective
-    if config.objective.name != "self_critical":
-        objective = part()
-    else:
-        references = {
-            image: [" ".join(datamodule.tokenizer(text)) for text in texts]
-            for image, texts in datamodule.references("train").items()
-        }
-        objective = part(vocabulary=datamodule.vocabulary, references=references)
-    return objective
-
-
-def build_decoder(config: DictConfig, shape: FeatureShape, vocabulary_size: int) -> Decoder:
-    """A decoder with fresh weights, those of conditioning and cell drawn apart."""
-    decoder = config.decoder
-    part = _partial(decoder, leave_out=("word_vectors",))
-    image: dict[str, Any]
-    if has_own_conditioning(config):
-        image = {
-            "feature_shape": shape,
-            "num_positions": config.data.max_caption_length + 1,  # the start token too
-        }
-    else:
-        with seeded(config.seed, "conditioning"):
-            conditioning = _partial(config.conditioning)(
-                feature_shape=shape,
-                embedding_dim=decoder.embedding_dim,
-                state_shape=StateShape.of(decoder.cell, decoder.num_layers, decoder.hidden_dim),
-            )
-        image = {"conditioning": conditioning}
-    with seeded(config.seed, "decoder"):
-        built: Decoder = part(**image, vocabulary_size=vocabulary_size)
-    return built
-
-
-def _load_word_vectors(decoder: Decoder, path: Path, vocabulary: Vocabulary) -> None:
-    """Give the words that the file has its vectors."""
-    embedding = decoder.get_submodule("embedding")
-    assert isinstance(embedding, torch.nn.Embedding)
-    ids, vectors = read_word_vectors(path, vocabulary.to_list(), embedding.embedding_dim)
-    embedding.weight.data[ids] = vectors
-    log.info("word vectors: %s has %d of %d words", path, len(ids), len(vocabulary))
-
-
-def build_search(config: DictConfig, vocabulary: Vocabulary) -> Search:
-    """The search that writes the captions a run is judged by."""
-    part = _partial(config.search, leave_out=("forbidden_endings",))
-    search: Search
-    if "forbidden_endings" in config.search:
-        search = part(forbidden_endings=vocabulary.encode(config.search.forbidden_endings)[1:-1])
-    else:
-        search = part()
-    return search
-
-
-def build_logger(config: DictConfig, run_folder: Path, run_id: str) -> Any | None:
+def build_logger(config: Config, run_folder: Path, run_id: str) -> Logger | None:
     """The logger beside metrics.csv, or None."""
-    if "_target_" not in config.logger:
+    if "_target_" not in config["logger"]:
         return None
-    return _partial(config.logger)(run_folder=run_folder, run_id=run_id)
+    logger: Logger = _instantiate(config["logger"], run_folder=run_folder, run_id=run_id)
+    return logger
 
 
 def build_trainer(
-    config: DictConfig, machine: Machine, loggers: list[Any], callbacks: list[Any], folder: Path
+    config: Config,
+    precision: str,
+    loggers: Sequence[Logger],
+    callbacks: Sequence[Callback],
+    folder: Path,
 ) -> pl.Trainer:
     """The Trainer, with the callbacks of the configuration before `callbacks`.
 
     Raises:
         ConfigError: if Lightning refuses an argument.
     """
-    configured = [_partial(node)() for node in config.callbacks.values() if node]
-    bar = config.trainer.enable_progress_bar
-    if bar is None:  # a bar where a person is watching; a log file gets the epoch lines alone
-        bar = sys.stderr.isatty()
-    if bar:
-        configured.append(TQDMProgressBar(leave=False))
-    decided_here = ("precision", "accelerator", "enable_progress_bar")
-    try:
-        trainer: pl.Trainer = _partial(config.trainer, leave_out=decided_here)(
-            accelerator=config.trainer.accelerator,
-            precision=machine.precision,
-            enable_progress_bar=bar,
-            logger=loggers,
-            callbacks=[*configured, *callbacks],
-            default_root_dir=folder,
-            use_distributed_sampler=False,  # ours shards by rank and never pads validation
-        )
-    except (MisconfigurationException, TypeError, ValueError) as error:
-        raise ConfigError(f"trainer: {error}") from error
-    return trainer
+    configured = [_instantiate(spec) for spec in config["callbacks"].values() if spec]
+    options = {
+        name: _instantiate(value) if isinstance(value, dict) and "_target_" in value else value
+        for name, value in config["trainer"].items()
+    }
+    return make_trainer(
+        **{**options, "precision": precision},
+        loggers=loggers,
+        callbacks=[*configured, *callbacks],
+        folder=folder,
+    )
+
+
+def _instantiate(spec: Mapping[str, Any], **derived: Any) -> Any:
+    """Make what describes somebody else's class; the only caller of Hydra's instantiate.
+
+    `derived` is given afterwards: Hydra would turn dataclasses among the arguments into configs.
+    """
+    part = instantiate(OmegaConf.create(dict(spec)), _partial_=True, _convert_="all")
+    return part(**derived)

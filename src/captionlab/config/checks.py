@@ -1,208 +1,196 @@
-"""What no single option can tell: whether a configuration holds together."""
+"""A configuration as plain values, checked before anything starts.
+
+The range of each option is checked as its home says it; here are the rules across options.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from captionlab.captioner.parts import build_dataset
+from captionlab.config.groups import OPEN_GROUPS, RunOptions, groups
+from captionlab.decoders import Conditioning, Decoder
 from captionlab.errors import ConfigError
-
-_POSITIVE = (
-    "data.batch_size",
-    "data.eval_batch_size",
-    "data.min_count",
-    "data.max_caption_length",
-    "encoder.batch_size",
-    "decoder.embedding_dim",
-    "decoder.hidden_dim",
-    "decoder.num_layers",
-    "search.max_length",
-    "trainer.max_epochs",
-)
-_POSITIVE_IF_ANY = (
-    "encoder.grid_size",
-    "decoder.feedforward_ratio",
-    "conditioning.feature_dim",
-    "conditioning.attention_dim",
-    "conditioning.image_dim",
-    "objective.num_samples",
-    "search.beam_size",
-    "search.num_groups",
-    "search.block_ngrams",
-    "search.top_k",
-    "schedule.patience",
-)
-_TEMPERATURES = ("objective.temperature", "search.temperature")
-_MONITORS = [f"val/{name}" for name in ("cider_d", "rouge_l", *(f"bleu_{k}" for k in (1, 2, 3, 4)))]
-_CHOICES = {
-    "data.on_bad_image": ("error", "skip"),
-    "data.stored_features": ("all", "pooled"),
-    "decoder.positions": ("sinusoidal", "learned"),
-    "objective.decay": ("linear", "exponential", "inverse_sigmoid"),
-    "objective.baseline": ("greedy", "samples"),
-    "conditioning.combine": ("add", "concatenate"),
-}
-_HEADS = {  # what they are shared out of
-    "decoder.num_heads": ("decoder.hidden_dim",),
-    "conditioning.num_heads": ("conditioning.attention_dim", "conditioning.feature_dim"),
-}
-_SHARES = (
-    "decoder.dropout",
-    "decoder.output_dropout",
-    "conditioning.dropout",
-    "conditioning.batch_norm_momentum",
-    "objective.label_smoothing",
-    "schedule.factor",
-)
+from captionlab.metrics.registry import validation_scores
+from captionlab.objectives import Objective
+from captionlab.options import Option, check_options, find_part, options_of
+from captionlab.text import word_vector_dim
 
 
-def check(config: DictConfig) -> None:
+def plain_config(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration without Hydra's own part, each value of its option's type.
+
+    Raises:
+        ConfigError: if an interpolation leads nowhere or a value is missing.
+    """
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    try:
+        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    assert isinstance(plain, dict)
+    values = {str(key): value for key, value in plain.items()}
+    for _, options, group in _option_groups(values):
+        for name in options.keys() & group.keys():
+            group[name] = options[name].convert(group[name])
+    return values
+
+
+def check(config: DictConfig) -> dict[str, Any]:
     """Find what would stop the run later, before anything starts.
+
+    Returns:
+        The configuration as `plain_config` gives it.
+
+    Raises:
+        CaptionLabError: naming the option, what was found and what is allowed.
+    """
+    values = plain_config(config)
+    check_values(values, _interpolated(config))
+    build_dataset(values).identity()  # the data set can be read
+    return values
+
+
+def check_values(values: dict[str, Any], interpolated: Collection[str] = ()) -> None:
+    """Check a configuration in plain values.
+
+    Args:
+        values: from `plain_config`.
+        interpolated: names of options that take the value of another, which is to blame first.
 
     Raises:
         ConfigError: naming the option, what was found and what is allowed.
     """
-    try:
-        OmegaConf.to_container(
-            OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]),
-            resolve=True,
-            throw_on_missing=True,
-        )
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
-    if config.monitor not in _MONITORS:
-        raise ConfigError(f"monitor={config.monitor} is unknown; use {', '.join(_MONITORS)}.")
-    if config.init_from is not None and not Path(config.init_from).exists():
+    for second_pass in (False, True):
+        for prefix, options, group in _option_groups(values):
+            beside = {*groups(), *OPEN_GROUPS} if prefix == "" else {"_target_", "suggested"}
+            if prefix == "trainer.":
+                beside = group.keys() - options.keys()  # other arguments of Lightning's
+            given = {
+                name: value
+                for name, value in group.items()
+                if name not in beside and (second_pass or f"{prefix}{name}" not in interpolated)
+            }
+            check_options(prefix, options, given, all_of_them=second_pass)
+    _check_conditioning(values)
+    for group_name, part in groups().items():
+        conflict = part.conflict(values[group_name]) if values.get(group_name) else None
+        if conflict is not None:
+            raise ConfigError(f"{group_name}.{conflict}")
+    _check_run(values)
+    _check_encoder(values["encoder"], values["data"])
+    _check_word_vectors(values["decoder"])
+    _check_objective(values)
+
+
+def _interpolated(config: DictConfig) -> set[str]:
+    """Names of the options whose value is an interpolation."""
+    nodes = [("", config), *((f"{name}.", config.get(name)) for name in groups())]
+    return {
+        f"{prefix}{name!s}"
+        for prefix, node in nodes
+        if isinstance(node, DictConfig)
+        for name in node
+        if OmegaConf.is_interpolation(node, str(name))
+    }
+
+
+def _option_groups(
+    values: dict[str, Any],
+) -> Iterator[tuple[str, Mapping[str, Option], dict[str, Any]]]:
+    """Prefix, options and values of the top level and of each group that has any."""
+    yield "", options_of(RunOptions), values
+    for name, group in groups().items():
+        spec = values.get(name)
+        if spec:
+            yield f"{name}.", group.options(spec), spec
+
+
+def _check_run(config: Mapping[str, Any]) -> None:
+    monitors = [f"val/{name}" for name in validation_scores()]
+    if config["monitor"] not in monitors:
+        raise ConfigError(f"monitor={config['monitor']} is unknown; use {', '.join(monitors)}.")
+    if config["init_from"] is not None and not Path(config["init_from"]).exists():
         raise ConfigError(
-            f"init_from={config.init_from} does not exist; name a finished run's folder or one of "
-            "its checkpoints."
+            f"init_from={config['init_from']} does not exist; name a finished run's folder or one "
+            "of its checkpoints."
         )
-    for key in _POSITIVE:
-        value = OmegaConf.select(config, key)
-        if value is None or value < 1:
-            raise ConfigError(f"{key} must be at least 1, found {value}.")
-    for key in _POSITIVE_IF_ANY:
-        value = OmegaConf.select(config, key)
-        if value is not None and value < 1:
-            raise ConfigError(f"{key} must be at least 1, found {value}.")
-    for key in _TEMPERATURES:
-        value = OmegaConf.select(config, key)
-        if value is not None and value <= 0:
-            raise ConfigError(f"{key} must be positive, found {value}.")
-    _check_encoder(config)
-    _check_objective(config.objective)
-    if config.objective.get("doubly_stochastic") and "attention_dim" not in config.conditioning:
+
+
+def _check_encoder(encoder: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    stored, trains = data["stored_features"], encoder.get("train", "none") != "none"
+    if encoder["lr"] is not None and not trains:
         raise ConfigError(
-            "objective.doubly_stochastic spreads attention, found "
-            f"conditioning={config.conditioning.name}, which has none; use conditioning=attention "
-            "or dot_attention."
+            f"encoder.lr={encoder['lr']} has no effect while encoder.train=none; "
+            "set encoder.train=last, all or a number of stages, or leave encoder.lr out."
         )
-    if config.compile and "label_smoothing" not in config.objective:
+    if stored == "pooled" and trains:
         raise ConfigError(
-            "compile=true compiles teacher forcing, found "
-            f"objective={config.objective.name}, which steps; use compile=false."
+            "data.stored_features=pooled has no effect with "
+            f"encoder.train={encoder['train']}, which stores no features; leave it out."
         )
-    _check_search(config.search)
-    for key in _SHARES:
-        value = OmegaConf.select(config, key)
-        if value is not None and not 0 <= value < 1:
-            raise ConfigError(f"{key} must be in [0, 1), found {value}.")
-    for key, choices in _CHOICES.items():
-        value = OmegaConf.select(config, key)
-        if value is not None and value not in choices:
-            raise ConfigError(f"{key}={value} is unknown; use {', '.join(choices)}.")
-    for key, sizes in _HEADS.items():
-        heads = OmegaConf.select(config, key)
-        for size in sizes if heads is not None else ():
-            value = OmegaConf.select(config, size)
-            if heads < 1 or (value or 0) % heads:  # a size left to the encoder is checked later
-                raise ConfigError(f"{key} must divide {size}={value}, found {heads}.")
-    own, named = has_own_conditioning(config), config.conditioning.name
-    if own and named != "built_in":
+    if stored == "pooled" and encoder.get("grid_size") is not None:
         raise ConfigError(
-            f"decoder={config.decoder.name} looks at the image in its own way, found "
-            f"conditioning={named}; leave conditioning out."
+            f"encoder.grid_size={encoder['grid_size']} has no effect on "
+            "data.stored_features=pooled, which keeps no maps; leave one of them out."
         )
-    if not own and named == "built_in":
+
+
+def _check_conditioning(config: Mapping[str, Any]) -> None:
+    decoder, conditioning = config["decoder"]["name"], config["conditioning"]["name"]
+    has_part = "_target_" in config["conditioning"]
+    takes_part = find_part(config["decoder"]["_target_"], Decoder).takes_conditioning
+    if has_part and not takes_part:
         raise ConfigError(
-            f"decoder={config.decoder.name} has no conditioning of its own; name one, such as "
+            f"decoder={decoder} reads the image in its own way, found "
+            f"conditioning={conditioning}; leave conditioning out."
+        )
+    if takes_part and not has_part:
+        raise ConfigError(
+            f"decoder={decoder} has no conditioning of its own; name one, such as "
             "conditioning=attention."
         )
-    if config.data.stored_features == "pooled" and (own or "attention_dim" in config.conditioning):
+    if config["data"]["stored_features"] == "pooled" and _reader(config).needs_grid:
         raise ConfigError(
-            f"data.stored_features=pooled keeps no maps, but conditioning={named} looks at them; "
-            "use data.stored_features=all, or a conditioning such as init_inject."
+            f"data.stored_features=pooled keeps no maps, but conditioning={conditioning} reads "
+            "them; use data.stored_features=all, or a conditioning such as init_inject."
         )
-    if config.decoder.word_vectors is not None:
-        from captionlab.text import word_vector_dim  # brings torch: not for disk answers
 
-        dim = word_vector_dim(Path(config.decoder.word_vectors))
-        if dim != config.decoder.embedding_dim:
+
+def _reader(config: Mapping[str, Any]) -> type[Conditioning[Any]] | type[Decoder]:
+    """What reads the image's features: the conditioning, or a decoder with a way of its own."""
+    decoder = find_part(config["decoder"]["_target_"], Decoder)
+    if decoder.takes_conditioning:
+        return find_part(config["conditioning"]["_target_"], Conditioning)
+    return decoder
+
+
+def _check_word_vectors(decoder: Mapping[str, Any]) -> None:
+    if decoder["word_vectors"] is not None:
+        dim = word_vector_dim(Path(decoder["word_vectors"]))
+        if dim != decoder["embedding_dim"]:
             raise ConfigError(
-                f"decoder.word_vectors={config.decoder.word_vectors} has vectors of {dim} values, "
-                f"found decoder.embedding_dim={config.decoder.embedding_dim}; set it to {dim}."
+                f"decoder.word_vectors={decoder['word_vectors']} has vectors of {dim} values, "
+                f"found decoder.embedding_dim={decoder['embedding_dim']}; set it to {dim}."
             )
 
 
-def has_own_conditioning(config: DictConfig) -> bool:
-    """Whether the decoder needs none of the `conditioning` group."""
-    return "cell" not in config.decoder
-
-
-def _check_encoder(config: DictConfig) -> None:
-    encoder, stored = config.encoder, config.data.stored_features
-    if encoder.lr is not None and encoder.lr <= 0:
-        raise ConfigError(f"encoder.lr must be positive, found {encoder.lr}.")
-    if encoder.lr is not None and encoder.train == "none":
+def _check_objective(config: Mapping[str, Any]) -> None:
+    objective = config["objective"]
+    part = find_part(objective["_target_"], Objective)
+    if part.needs_attention(objective) and not _reader(config).attends:
         raise ConfigError(
-            f"encoder.lr={encoder.lr} has no effect while encoder.train=none; "
-            "set encoder.train=last, all or a number of stages, or leave encoder.lr out."
+            f"objective={objective['name']} spreads attention, found "
+            f"conditioning={config['conditioning']['name']}, which has none; use "
+            "conditioning=attention or dot_attention."
         )
-    if stored == "pooled" and encoder.train != "none":
+    if config["compile"] and not part.compilable:
         raise ConfigError(
-            f"data.stored_features=pooled has no effect with encoder.train={encoder.train}, which "
-            "stores no features; leave it out."
-        )
-    if stored == "pooled" and encoder.grid_size is not None:
-        raise ConfigError(
-            f"encoder.grid_size={encoder.grid_size} has no effect on data.stored_features=pooled, "
-            "which keeps no maps; leave one of them out."
-        )
-
-
-def _check_objective(objective: DictConfig) -> None:
-    if objective.get("doubly_stochastic", 0) < 0 or objective.get("bleu_weight", 0) < 0:
-        raise ConfigError(
-            f"objective={objective.name}: its weights must be at least 0, found "
-            f"{objective.get('doubly_stochastic', objective.get('bleu_weight'))}."
-        )
-    first, last = objective.get("first_share"), objective.get("last_share")
-    if first is not None and not 0 <= last <= first <= 1:
-        raise ConfigError(
-            "objective.first_share and last_share must be in [0, 1] and fall, "
-            f"found {first} and {last}."
-        )
-    if objective.get("decay") == "exponential" and not last:
-        raise ConfigError("objective.last_share must be positive where the decay is exponential.")
-    if objective.get("baseline") == "samples" and objective.num_samples < 2:
-        raise ConfigError(
-            "objective.num_samples must be at least 2 for objective.baseline=samples, "
-            f"found {objective.num_samples}."
-        )
-
-
-def _check_search(search: DictConfig) -> None:
-    if search.get("min_length", 0) > search.max_length:
-        raise ConfigError(
-            f"search.min_length must be at most search.max_length={search.max_length}, "
-            f"found {search.min_length}."
-        )
-    if not 0 < search.get("top_p", 1) <= 1:
-        raise ConfigError(f"search.top_p must be in (0, 1], found {search.top_p}.")
-    if search.get("num_groups") and search.beam_size % search.num_groups:
-        raise ConfigError(
-            f"search.num_groups must divide search.beam_size={search.beam_size}, "
-            f"found {search.num_groups}."
+            f"compile=true compiles teacher forcing, found objective={objective['name']}, which "
+            "steps; use compile=false."
         )

@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 import logging
 import platform
-import resource
+import subprocess
 import sys
 import time
-import warnings
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
 
 from captionlab import __version__
-from captionlab.batches import CaptionDataModule
-from captionlab.captioner.captioner import load_weights
+from captionlab.batches.datamodule import CaptionDataModule
+from captionlab.captioner.captioner import Captioner
+from captionlab.captioner.load import initialise
+from captionlab.captioner.parts import precision_of
 from captionlab.config import build
-from captionlab.evaluation.scoring import score_captions, shared_meteor
+from captionlab.devices import find_device
+from captionlab.evaluation.result import Prediction, Result, Training
+from captionlab.evaluation.scoring import prepare_metrics, score_captions
+from captionlab.metrics.registry import RANKING, in_order
 from captionlab.runs.folder import RunFolder, is_leader
-from captionlab.runs.identity import identity, plain_config
+from captionlab.runs.identity import identity
+from captionlab.runs.process import (
+    hardware,
+    keep_freed_memory,
+    peak_memory_bytes,
+    quieten,
+    return_freed_memory,
+)
 from captionlab.training.callbacks import EpochReport, checkpoint_callbacks
 from captionlab.training.loggers import MetricsCSV
+from captionlab.training.module import CaptioningModule
 from captionlab.training.wandb_logger import finish_wandb
+from captionlab.types import Hypothesis
 
 log = logging.getLogger(__name__)
 
+Config = Mapping[str, Any]
 _VERSIONS = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "pycocoevalcap")
 
 
-def execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
-    """Train, test and score what `config` asks for, going on from the last checkpoint if any.
+def execute(config: Config, folder: RunFolder) -> Result | None:
+    """Train, test and score what `config` asks for, from the last checkpoint on if there is one.
 
     Args:
-        config: of one run, resolved or resolvable.
+        config: of one run, as `config.checks.check` gives it.
         folder: locked by the caller.
 
     Returns:
-        What `result.json` holds; nothing in any but the first process of the run.
+        The result; None in any but the first process of the run.
 
     Raises:
         CaptionLabError: for a mistake of the user's; the folder's status says it too.
@@ -51,7 +66,7 @@ def execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     exit_code = 1
     folder.set_state("running")
     try:
-        folder.claim(plain_config(config), identity(config))
+        folder.claim(config, identity(config))
         result = _execute(config, folder)
         folder.set_state("complete")
         exit_code = 0
@@ -63,100 +78,172 @@ def execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
     return result
 
 
-def _execute(config: DictConfig, folder: RunFolder) -> dict[str, Any]:
-    _quieten()
-    machine = build.Machine.of(config)
-    logger = build.build_logger(config, folder.path, folder.path.name) if is_leader() else None
-    loggers = [MetricsCSV(folder.metrics_path), *([logger] if logger else [])]
-    for each in loggers:
-        each.log_hyperparams(plain_config(config))
+def _execute(config: Config, folder: RunFolder) -> Result | None:
+    quieten()
+    device = find_device(config["trainer"]["accelerator"])
+    precision = precision_of(config, device)
+    loggers = _loggers(config, folder)
     callbacks = [
-        EpochReport(config.monitor),
-        *checkpoint_callbacks(folder.checkpoints, config.monitor),
+        EpochReport(config["monitor"]),
+        *checkpoint_callbacks(folder.checkpoints, config["monitor"]),
     ]
-    trainer = build.build_trainer(config, machine, loggers, callbacks, folder.path)
-
+    trainer = build.build_trainer(config, precision, loggers, callbacks, folder.path)
     keep_freed_memory()
-    datamodule = build.build_data(config, machine)
-    datamodule.prepare_data()
-    _return_freed_memory()
-    datamodule.setup()
+    data = build.build_data(config)
+    return_freed_memory()
     if is_leader():
         folder.update_manifest(
-            versions={"captionlab": __version__, "python": platform.python_version()}
-            | {name: importlib.metadata.version(name) for name in _VERSIONS},
-            command=sys.argv,
-            machine={"device": str(machine.device), "precision": machine.precision},
-            corpus=datamodule.corpus.fingerprint,
-            features=datamodule.encoded["name"],
+            **_made_with(device, precision, trainer.world_size),
+            corpus=data.corpus.fingerprint,
+            features=data.features["name"],
         )
-    module = build.build_module(
-        config, datamodule, {"config": plain_config(config), "features": _features(datamodule)}
+    module = build.build_module(config, data, {"config": config, "features": _named(data.features)})
+    last, best = _train(config, folder, data, module, trainer)
+    module.load_state_dict(best["state_dict"])
+    if is_leader():
+        prepare_metrics()  # they load while the test is decoded
+    began = time.perf_counter()
+    test_images = [image.image_id for image in data.corpus.splits["test"]]
+    hypotheses = _write(build.build_captioner(config, data, module), data, test_images)
+    test_seconds = time.perf_counter() - began
+    if not is_leader():
+        return None
+    training = Training(
+        parameters={
+            "encoder": data.features["encoder_parameters"],
+            "encoder_trained": data.encoder.num_trained_parameters,
+            "decoder": sum(p.numel() for p in module.decoder.parameters()),
+        },
+        seconds={
+            "encode": data.features["encode_seconds"],
+            "train": last["captionlab"]["train_seconds"],
+            "test": test_seconds,
+        },
+        epochs=last["epoch"] + 1,
+        best_epoch=best["epoch"] + 1,
+        best_validation={config["monitor"]: _best_score(last)},
+        peak_memory_bytes=peak_memory_bytes(),
     )
+    result, predictions = _score(config, data, hypotheses)
+    result = replace(result, training=training)
+    _log_scores(loggers, result, last)
+    folder.write_result(result, predictions)
+    folder.last_checkpoint.unlink()  # the optimizer's state: nothing resumes from here
+    return result
+
+
+def _score(
+    config: Config, data: build.TrainingData, hypotheses: Mapping[str, Hypothesis]
+) -> tuple[Result, list[Prediction]]:
+    """Scores of the test captions, and each caption with its own."""
+    captions = {image: data.vocabulary.decode(h.tokens) for image, h in hypotheses.items()}
+    result, predictions = score_captions(
+        data.corpus, "test", captions, truth=data.dataset.truth, seed=config["seed"]
+    )
+    own = [hypotheses[prediction.image_id] for prediction in predictions]
+    return result, [
+        replace(p, log_probability=h.log_probability, finished=h.finished)
+        for p, h in zip(predictions, own, strict=True)
+    ]
+
+
+def _train(
+    config: Config,
+    folder: RunFolder,
+    data: build.TrainingData,
+    module: CaptioningModule,
+    trainer: pl.Trainer,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fit the module, from the last checkpoint on; gives the last and the best checkpoint."""
     last = _read_checkpoint(folder.last_checkpoint)
-    if last is None and config.init_from is not None:
-        load_weights(module.decoder, Path(config.init_from), datamodule)
+    if last is None and config["init_from"] is not None:
+        source = Path(config["init_from"])
+        initialise(module.decoder, data.encoder, source, data.vocabulary, data.features)
     if last is None or not last["captionlab"]["finished"]:
         if last is not None:
             log.info("resuming after epoch %d of %s", last["epoch"] + 1, folder.path)
         resume = None if last is None else str(folder.last_checkpoint)
+        datamodule = CaptionDataModule(data.loaders)
         trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
         last = _read_checkpoint(folder.last_checkpoint)
-    assert last is not None
     best = _read_checkpoint(folder.best_checkpoint)
+    assert last is not None
     assert best is not None
-    module.load_state_dict(best["state_dict"])
+    return last, best
 
-    if is_leader():
-        shared_meteor()  # loads while the test is decoded
-    began = time.perf_counter()
-    trainer.test(module, datamodule=datamodule, verbose=False)
-    test_seconds = time.perf_counter() - began
-    if not is_leader():
-        return {}
-    predictions = {
-        image: module.vocabulary.decode(found.tokens) for image, found in module.hypotheses.items()
-    }
-    scored = score_captions(
-        datamodule.corpus, "test", predictions, truth=datamodule.truth, seed=config.seed
-    )
-    result = scored.summary() | {
-        "parameters": {
-            "encoder": datamodule.encoded["encoder_parameters"],
-            "encoder_trained": module.encoder.num_trained_parameters if module.encoder else 0,
-            "decoder": sum(p.numel() for p in module.decoder.parameters()),
-        },
-        "seconds": {
-            "encode": datamodule.encoded["encode_seconds"],
-            "train": last["captionlab"]["train_seconds"],
-            "test": test_seconds,
-        },
-        "epochs": last["epoch"] + 1,
-        "best_epoch": best["epoch"] + 1,
-        "best_validation": {config.monitor: _best_score(last)},
-        "peak_memory_bytes": _peak_memory_bytes(),
-    }
+
+def _write(
+    captioner: Captioner, data: build.TrainingData, images: Sequence[str]
+) -> dict[str, Hypothesis]:
+    """Captions of all images, shared out over the run's processes."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return captioner.write(data.corpus, images)
+    rank, num_ranks = distributed.get_rank(), distributed.get_world_size()
+    parts: list[Any] = [None] * num_ranks
+    distributed.all_gather_object(parts, captioner.write(data.corpus, images[rank::num_ranks]))
+    return {image: caption for part in parts for image, caption in part.items()}
+
+
+def _loggers(config: Config, folder: RunFolder) -> list[Logger]:
+    loggers: list[Logger] = [MetricsCSV(folder.metrics_path)]
+    logger = build.build_logger(config, folder.path, folder.path.name) if is_leader() else None
+    if logger is not None:
+        loggers.append(logger)
     for each in loggers:
-        each.log_metrics(
-            {f"test/{name}": value for name, value in scored.scores.corpus.items()}
-            | {f"test/blind_{name}": value for name, value in scored.blind.items()}
-            | {"epoch": last["epoch"]},
-            step=last["global_step"],
-        )
-        each.save()
-    for row in (rows := scored.rows()):
-        hypothesis = module.hypotheses[row["image_id"]]
-        row["log_probability"] = hypothesis.log_probability
-        row["finished"] = hypothesis.finished
-    folder.write_result(result, rows)
-    folder.last_checkpoint.unlink()  # the optimizer's state: nothing goes on from here
-    return result
+        each.log_hyperparams(dict(config))
+    return loggers
 
 
-def _features(datamodule: CaptionDataModule) -> dict[str, Any]:
+def _log_scores(loggers: Sequence[Logger], result: Result, last: Mapping[str, Any]) -> None:
+    scores = {f"test/{name}": value for name, value in result.scores.items()}
+    blind = {f"test/blind_{name}": value for name, value in result.blind.items()}
+    for logger in loggers:
+        logger.log_metrics({**scores, **blind, "epoch": last["epoch"]}, step=last["global_step"])
+        logger.save()
+
+
+def _made_with(device: torch.device, precision: str, num_devices: int) -> dict[str, Any]:
+    """Versions, commit, command and hardware, for the manifest."""
+    versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
+    return {
+        "versions": {"captionlab": __version__, "python": platform.python_version()} | versions,
+        "commit": _commit(),
+        "command": sys.argv,
+        "machine": {
+            "device": str(device),
+            "num_devices": num_devices,
+            "precision": precision,
+            "hardware": hardware(device),
+        },
+    }
+
+
+def _commit() -> str | None:
+    """The commit of a checkout, with `-dirty` where files differ from it; None for a package."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    command = [
+        "git",
+        "-C",
+        str(root),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git here
+        return None
+
+
+def _named(features: Mapping[str, Any]) -> dict[str, Any]:
     """What names the encoder in a checkpoint, in place of its weights where it is frozen."""
     keys = ("name", "corpus", "encoder", "preprocessing", "feature_shape")
-    return {key: datamodule.encoded[key] for key in keys}
+    return {key: features[key] for key in keys}
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -166,60 +253,18 @@ def _read_checkpoint(path: Path) -> dict[str, Any] | None:
     return checkpoint
 
 
-def _best_score(checkpoint: dict[str, Any]) -> float | None:
+def _best_score(checkpoint: Mapping[str, Any]) -> float | None:
     for state in checkpoint["callbacks"].values():
         if state.get("monitor") and state.get("best_model_score") is not None:
             return float(state["best_model_score"])
     return None
 
 
-def _peak_memory_bytes() -> int:
-    """Of this process and its living children (Java), resident; an upper bound of their sum.
-
-    What the system counts for children has this process in it, out of which they were started.
-    """
-    unit = 1 if platform.system() == "Darwin" else 1024
-    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for listed in Path("/proc/self/task").glob("*/children"):  # Linux
-        for child in listed.read_text().split():
-            with suppress(FileNotFoundError):  # it may have ended just now
-                status = Path("/proc", child, "status").read_text().splitlines()
-                peaks = [line.split()[1] for line in status if line.startswith("VmHWM")]
-                peak += sum(1024 * int(kilobytes) for kilobytes in peaks)
-    return peak
-
-
-def keep_freed_memory() -> None:
-    """Let glibc reuse large blocks: giving each step's back to Linux costs up to half its time."""
-    if platform.libc_ver()[0] == "glibc":
-        for option, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**28)):
-            ctypes.CDLL(None).mallopt(option, value)  # mmap and trim threshold, top pad
-
-
-def _return_freed_memory() -> None:
-    """Give back what the encoder worked in: the decoder's blocks are of other sizes."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _quieten() -> None:
-    """Silence advice of Lightning's that does not hold here."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # its own
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*but it already contains.*")
-    warnings.filterwarnings(
-        "ignore", message=".*in eval mode at the start of training.*"
-    )  # encoder
-
-
-def result_line(result: dict[str, Any]) -> str:
-    """What a run got, in one line; scores x100."""
-    scores = result["scores"]
-    shown = [f"{name} {100 * value:.1f}" for name, value in scores.items()]
-    blind = result["blind"].get("cider_d")
-    if blind is not None:
-        shown.append(f"blind cider_d {100 * blind:.1f}")
-    return "  ".join(shown)
+def result_line(result: Result) -> str:
+    """What a run got, in one line; scores as tables show them."""
+    shown = {score: result.scores[score.name] for score in in_order(list(result.scores))}
+    parts = [f"{score.title} {score.scale * value:.1f}" for score, value in shown.items()]
+    ranking = [score for score in shown if score.name == RANKING]
+    blind = [(score, result.blind[RANKING]) for score in ranking if RANKING in result.blind]
+    parts += [f"blind {score.title} {score.scale * value:.1f}" for score, value in blind]
+    return "  ".join(parts)

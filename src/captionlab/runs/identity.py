@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from captionlab.captioner.parts import build_dataset
+from captionlab.config.checks import plain_config
+from captionlab.errors import CaptionLabError
+
+# Counts changes of the code after which the same configuration gives another result. A run made
+# by an older version is another run, so that a mended fault is never answered from disk.
+RESULTS_VERSION = 1
 # What may change without changing a run's result.
 _WITHOUT_EFFECT = (
-    "hydra",
     "name",
     "runs_dir",
     "cache_dir",
     "logger",
     "compile",
+    "data.root",  # the identity has what lies there
     "data.num_workers",
     "data.suggested",  # only through the values that refer to it
     "encoder.batch_size",
@@ -27,27 +35,41 @@ _WITHOUT_EFFECT = (
 )
 
 
-def plain_config(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration of a run, without Hydra's own, as plain values."""
-    copy = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    plain = OmegaConf.to_container(copy, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration in plain values less what cannot change the result.
 
-
-def identity(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration less the keys that cannot change the result."""
-    moved = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    moved.cache_dir = "cache"  # wherever it is, what is made there is the same
-    plain = plain_config(moved)
+    Raises:
+        DataError: if the data set cannot be read.
+    """
+    kept: dict[str, Any] = json.loads(json.dumps(config))  # a copy; a tuple is a list on disk
     for path in _WITHOUT_EFFECT:
         *parents, last = path.split(".")
-        node = plain
+        node = kept
         for parent in parents:
             node = node.get(parent) or {}
         node.pop(last, None)
-    plain["init_from"] = _source(plain["init_from"])
-    return plain
+    kept["data"]["content"] = build_dataset(config).identity()
+    kept["init_from"] = _source(kept["init_from"])
+    return {**kept, "results_version": RESULTS_VERSION}
+
+
+def run_id(config: DictConfig) -> str:
+    """A readable slug and a hash of the identity: the name of the run's folder."""
+    plain = plain_config(config)
+    try:
+        canonical = json.dumps(identity(plain), sort_keys=True)
+    except CaptionLabError:  # Hydra asks while it composes; the check that follows reports it
+        canonical = ""
+    digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
+    parts = [plain[group]["name"] for group in ("encoder", "decoder", "conditioning")]
+    return f"{'-'.join(parts)}-s{plain['seed']}-{digest}"
+
+
+def register_resolver() -> None:
+    """Give Hydra's folders the name of the run: `${run_id:}`."""
+    OmegaConf.register_new_resolver(
+        "run_id", lambda *, _root_: run_id(_root_), replace=True, use_cache=False
+    )
 
 
 def _source(path: str | None) -> str | None:
@@ -56,18 +78,3 @@ def _source(path: str | None) -> str | None:
         return path and Path(path).resolve().name
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def run_id(config: DictConfig) -> str:
-    """A readable slug and a hash of the identity: the name of the run's folder."""
-    canonical = json.dumps(identity(config), sort_keys=True)
-    digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
-    parts = (config.encoder.name, config.decoder.name, config.conditioning.name)
-    return f"{'-'.join(parts)}-s{config.seed}-{digest}"
-
-
-def register_resolver() -> None:
-    """Give Hydra's folders the name of the run: `${run_id:}`."""
-    OmegaConf.register_new_resolver(
-        "run_id", lambda *, _root_: run_id(_root_), replace=True, use_cache=False
-    )

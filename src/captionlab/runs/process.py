@@ -1,0 +1,65 @@
+"""The process of a run: its memory, and what libraries say in it."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import platform
+import resource
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+
+def peak_memory_bytes() -> int:
+    """Of this process and its living children (Java), resident; an upper bound of their sum.
+
+    What the system counts for children has this process in it, out of which they were started.
+    """
+    unit = 1 if platform.system() == "Darwin" else 1024
+    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for listed in Path("/proc/self/task").glob("*/children"):  # Linux
+        for child in listed.read_text().split():
+            with suppress(FileNotFoundError):  # it may have ended just now
+                status = Path("/proc", child, "status").read_text().splitlines()
+                peaks = [line.split()[1] for line in status if line.startswith("VmHWM")]
+                peak += sum(1024 * int(kilobytes) for kilobytes in peaks)
+    return peak
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse large blocks: giving each step's back to Linux costs up to half its time."""
+    if platform.libc_ver()[0] == "glibc":
+        for option, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**28)):
+            ctypes.CDLL(None).mallopt(option, value)  # mmap and trim threshold, top pad
+
+
+def return_freed_memory() -> None:
+    """Give back what the encoder worked in: the decoder's blocks are of other sizes."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def quieten() -> None:
+    """Silence advice of Lightning's that does not hold here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        ".*isinstance.treespec, LeafSpec.*",  # its own: pytorch-lightning #21326, still in 2.6.6
+        ".*smaller than the logging interval.*",  # #7705: curves are per epoch here
+        ".*does not have many workers.*",  # #1322: features are read from memory maps
+        ".*Checkpoint directory .* exists and is not empty.*",  # PR #9615: a run resumes there
+        ".*in eval mode at the start of training.*",  # #20986: the encoder stays so
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def hardware(device: torch.device) -> str:
+    """The name of the card or of the processor, as the machine gives it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
