@@ -14,17 +14,16 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 def resolve_precision(precision: str, device: torch.device) -> Precision:
     """What `auto` means here; any other choice stays.
 
-    `auto` is bf16 where matrix units compute it natively (NVIDIA from Ampere on, Intel with AMX),
-    fp16 on older GPUs, and fp32 elsewhere, where bf16 is emulated and slower.
+    `auto` is bf16 where the hardware multiplies it (NVIDIA from Ampere on, Intel with AMX, and
+    AVX-512 bf16 of Intel and AMD), fp16 on older GPUs, and fp32 elsewhere, where bf16 is emulated.
     """
     if precision != "auto":
         return cast(Precision, precision)
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device)[0] >= 8
         return "bf16-mixed" if native else "16-mixed"
-    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
-        return "bf16-mixed"
-    return "32-true"
+    multiplies = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bf16-mixed" if device.type == "cpu" and multiplies else "32-true"
 
 
 def autocast_dtype(precision: Precision) -> torch.dtype | None:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from captionlab.corpora.datasets import CaptionDataset, CaptionFolder, Shapes
 
 from captionlab.batches import Loaders, TokenizedCorpus, encode_captions
 from captionlab.corpora import CaptionCorpus
+from captionlab.corpora.datasets import CaptionDataset, CaptionFolder, Shapes
 from captionlab.errors import DataError
 from captionlab.features.source import StoredFeatures
 from captionlab.images import FlipAugmentation

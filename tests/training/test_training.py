@@ -63,8 +63,13 @@ def test_the_cosine_rises_then_falls_to_nothing() -> None:
 
 def test_auto_precision_is_fp32_where_bf16_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    for has_tiles, expected in ((True, "bf16-mixed"), (False, "32-true")):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda found=has_tiles: found)
+    for amx, avx512, expected in (
+        (True, False, "bf16-mixed"),
+        (False, True, "bf16-mixed"),
+        (False, False, "32-true"),
+    ):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=amx: has)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=avx512: has)
         assert resolve_precision("auto", cpu) == expected
     assert resolve_precision("16-mixed", cpu) == "16-mixed"
 
