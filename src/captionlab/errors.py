@@ -1,11 +1,20 @@
 """Errors that a user can mend; the command line prints their one line and no stack trace."""
 
+from __future__ import annotations
+
+import re
+
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class CaptionLabError(Exception):
     """A mistake in a path, a file, an option or the machine, told in one or two lines.
 
     The message says what was wrong, what was found, what is allowed and what to do next.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(CaptionLabError):
@@ -26,3 +35,8 @@ class StorageError(CaptionLabError):
 
 class RunError(CaptionLabError):
     """A run folder that cannot be used as asked."""
+
+
+def printable(text: str) -> str:
+    """Text that cannot move the cursor, change colours or turn the direction of what follows."""
+    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from captionlab.errors import RunError
+from captionlab.locks import Owner, is_fresh
 
-State = Literal["queued", "running", "complete", "failed"]
+State = Literal["queued", "running", "stopped", "failed", "complete"]
+Condition = Literal["queued", "running", "stopped", "failed", "complete", "dead"]
 
 
 class RunFiles:
     """Where a run's files are.
 
-    `config.yaml manifest.json status.json metrics.csv checkpoints/ result.json predictions.jsonl`
+    `config.yaml manifest.json status.json metrics.csv checkpoints/ result.json predictions.jsonl
+    samples.png`, `attention.jsonl` after `captionlab report --attention`, and
+    `run.log output.log slurm.json` for whoever asks what happened
 
     Args:
         path: of the folder; it need not exist.
@@ -26,11 +30,17 @@ class RunFiles:
         self.manifest_path = path / "manifest.json"
         self.status_path = path / "status.json"
         self.metrics_path = path / "metrics.csv"
+        self.cluster_path = path / "slurm.json"
+        self.log_path = path / "run.log"
+        self.output_path = path / "output.log"  # what the run printed, where no terminal was
         self.result_path = path / "result.json"
         self.predictions_path = path / "predictions.jsonl"
+        self.attention_path = path / "attention.jsonl"
+        self.samples_path = path / "samples.png"
         self.checkpoints = path / "checkpoints"
         self.best_checkpoint = self.checkpoints / "best.ckpt"
         self.last_checkpoint = self.checkpoints / "last.ckpt"
+        self.previous_checkpoint = self.checkpoints / "previous.ckpt"
 
     @property
     def state(self) -> State | None:
@@ -42,16 +52,65 @@ class RunFiles:
         status = self.read_status()
         return None if status is None else status["state"]
 
+    @property
+    def condition(self) -> Condition | None:
+        """The state; `dead` where the process that queued or ran it is gone.
+
+        Raises:
+            RunError: if the file is damaged.
+        """
+        status = self.read_status()
+        if status is None or status["state"] not in ("queued", "running"):
+            return None if status is None else status["state"]
+        if status["state"] == "queued" and self.read_cluster_job() is not None:
+            return "queued"  # nobody's process; the cluster knows
+        owner = Owner.from_json(status)
+        alive = owner.is_alive() if owner is not None else None
+        if alive is None:
+            alive = is_fresh(self.status_path)
+        return status["state"] if alive else "dead"
+
     def read_status(self) -> dict[str, Any] | None:
-        """`state`, `error` and when and where they were written; None where there is no status.
+        """State, reason, command, and by whom they were written; None where there is no status.
 
         Raises:
             RunError: if the file is damaged.
         """
         status = self.read_json(self.status_path)
-        if status is not None and not {"state", "error"} <= status.keys():
+        if status is None:
+            return None
+        if status.get("state") not in get_args(State):
             raise RunError(f"{self.status_path} is damaged (no state); remove {self.path}.")
-        return status
+        # Folders of earlier versions call it error.
+        return {"reason": status.get("error"), "command": None, **status}
+
+    def read_cluster_job(self) -> dict[str, Any] | None:
+        """The number of the SLURM job that was submitted for the run; None if none was.
+
+        Raises:
+            RunError: if the file is damaged.
+        """
+        return self.read_json(self.cluster_path)
+
+    @property
+    def reason(self) -> str:
+        """Why there is no result, in one line; empty for a complete run.
+
+        Raises:
+            RunError: if the status is damaged.
+        """
+        condition, status = self.condition, self.read_status()
+        resume = "run the same command again to resume"
+        if condition == "complete":
+            return ""
+        if condition == "dead":
+            return f"its process was killed, or its machine died; {resume}"
+        if status is not None and status["reason"]:
+            line = str(status["reason"]).splitlines()[0]
+            return (
+                f"{line}; run the same command again to resume" * (condition == "stopped") or line
+            )
+        return f"not finished ({condition or 'never started'})"
 
     @staticmethod
     def read_json(path: Path) -> dict[str, Any] | None:

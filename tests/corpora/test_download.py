@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from captionlab.corpora import download as module
 from captionlab.corpora.archives import extract
 from captionlab.corpora.download import SourceFile, download, find_source, read_sources
 from captionlab.errors import ConfigError, DataError, StorageError
+from captionlab.locks import OwnedLock
 
 BODY = np.random.default_rng(0).bytes(300_000)
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -210,7 +210,10 @@ def test_a_full_disk_is_refused_before(
 
 
 def test_one_process_downloads_into_a_folder(server: Server, tmp_path: Path) -> None:
-    with FileLock(tmp_path / ".download.lock"), pytest.raises(StorageError, match="another"):
+    with (
+        OwnedLock(tmp_path / ".download.owner").hold(),
+        pytest.raises(StorageError, match="another"),
+    ):
         fetch(server, tmp_path)
 
 

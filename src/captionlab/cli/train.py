@@ -14,7 +14,10 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status 0; a run or a sweep that failed exits by itself with 1.
     """
-    from captionlab.runs.main import main  # brings Hydra
+    from captionlab.runs.stopping import catch_signals
+
+    catch_signals()
+    from captionlab.runs.main import main  # brings Hydra and torch
 
     main(arguments)
     return 0

@@ -20,13 +20,13 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import yaml
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from captionlab import __version__
 from captionlab.corpora.archives import extract, is_archive
 from captionlab.errors import ConfigError, DataError, StorageError
 from captionlab.files import write_json
+from captionlab.locks import OwnedLock
 
 log = logging.getLogger(__name__)
 
@@ -116,17 +116,19 @@ def download(sources: Sequence[SourceFile], folder: Path) -> list[str]:
         DataError: if a server does not have the file, has another one, or keeps failing.
         StorageError: if the disk is too small, or another process downloads into the folder.
     """
+
+    def refuse() -> None:
+        raise StorageError(f"another process downloads into {folder}; wait for it.")
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".download.lock", timeout=0):
+        with OwnedLock(folder / ".download.owner").hold(refuse):
             missing = [file for file in sources if not _is_there(file, folder)]
             _check_space(missing, folder)
             return [
                 _get(file, folder) if file in missing else f"{file.name}: already there"
                 for file in sources
             ]
-    except Timeout as error:
-        raise StorageError(f"another process downloads into {folder}; wait for it.") from error
     except OSError as error:
         raise StorageError(f"{error.filename or folder}: {error.strerror or error}.") from error
 

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock
 from PIL import Image, ImageDraw
 
 from captionlab.files import new_folder, write_json
+from captionlab.locks import OwnedLock
 
 _VERSION = 1  # of scenes and grammar: a change makes another data set
 _SHAPES = {
@@ -120,7 +120,7 @@ def generate_shapes(
     """
     arguments = recipe(num_train, num_val, num_test, image_size, seed)
     root.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(root.parent / f".{root.name}.lock"):
+    with OwnedLock(root.parent / f".{root.name}.owner").hold():
         manifest = root / "generator.json"
         if manifest.exists() and json.loads(manifest.read_text()) == arguments:
             return

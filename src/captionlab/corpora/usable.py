@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from captionlab.corpora.corpus import SPLITS, CaptionCorpus
 from captionlab.files import write_json
+from captionlab.locks import OwnedLock
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ def without_bad_photos(corpus: CaptionCorpus, folder: Path, num_workers: int) ->
     folder.mkdir(parents=True, exist_ok=True)
     state = json.dumps([corpus.fingerprint, [_state(image.path) for image in corpus.images]])
     record = folder / f".bad-{corpus.name}-{hashlib.sha256(state.encode()).hexdigest()[:12]}.json"
-    with FileLock(record.with_suffix(".lock")):
+    with OwnedLock(record.with_suffix(".owner")).hold():
         if not record.exists():
             log.info("decoding %d photos to find the unreadable ones", len(corpus.images))
             outcomes = examine_photos([image.path for image in corpus.images], num_workers)

@@ -18,7 +18,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 
 from captionlab import __version__
-from captionlab.batches.datamodule import CaptionDataModule
+from captionlab.batches.datamodule import CaptionDataModule, sharing_of
 from captionlab.captioner.captioner import Captioner
 from captionlab.captioner.load import initialise
 from captionlab.captioner.parts import precision_of
@@ -26,8 +26,10 @@ from captionlab.config import build
 from captionlab.devices import find_device
 from captionlab.evaluation.result import Prediction, Result, Training
 from captionlab.evaluation.scoring import prepare_metrics, score_captions
+from captionlab.files import write_atomically
 from captionlab.metrics.registry import RANKING, in_order
-from captionlab.runs.folder import RunFolder, is_leader
+from captionlab.reports.samples import draw_samples
+from captionlab.runs.folder import RunFolder
 from captionlab.runs.identity import identity
 from captionlab.runs.process import (
     hardware,
@@ -36,9 +38,12 @@ from captionlab.runs.process import (
     quieten,
     return_freed_memory,
 )
-from captionlab.training.callbacks import EpochReport, checkpoint_callbacks
-from captionlab.training.loggers import MetricsCSV
+from captionlab.runs.ranks import is_leader, rank
+from captionlab.training.callbacks import EpochReport, best_checkpoint
+from captionlab.training.checkpoints import latest_checkpoint, read_checkpoint
+from captionlab.training.loggers import MetricsCSV, PictureLogger, set_rank
 from captionlab.training.module import CaptioningModule
+from captionlab.training.sharing import check_sharing
 from captionlab.training.wandb_logger import finish_wandb
 from captionlab.types import Hypothesis
 
@@ -61,18 +66,14 @@ def execute(config: Config, folder: RunFolder) -> Result | None:
     Raises:
         CaptionLabError: for a mistake of the user's; the folder's status says it too.
     """
-    if not is_leader():
+    if not is_leader(config["trainer"]):
         return _execute(config, folder)
     exit_code = 1
-    folder.set_state("running")
     try:
-        folder.claim(config, identity(config))
-        result = _execute(config, folder)
-        folder.set_state("complete")
+        with folder.running():
+            folder.claim(config, identity(config))
+            result = _execute(config, folder)
         exit_code = 0
-    except BaseException as error:
-        folder.set_state("failed", f"{type(error).__name__}: {error}")
-        raise
     finally:
         finish_wandb(exit_code)
     return result
@@ -80,18 +81,20 @@ def execute(config: Config, folder: RunFolder) -> Result | None:
 
 def _execute(config: Config, folder: RunFolder) -> Result | None:
     quieten()
+    leads = is_leader(config["trainer"])
+    set_rank(rank(config["trainer"]))
     device = find_device(config["trainer"]["accelerator"])
     precision = precision_of(config, device)
     loggers = _loggers(config, folder)
-    callbacks = [
-        EpochReport(config["monitor"]),
-        *checkpoint_callbacks(folder.checkpoints, config["monitor"]),
-    ]
+    monitor = config["monitor"]
+    callbacks = [EpochReport(monitor), best_checkpoint(folder.checkpoints, monitor)]
     trainer = build.build_trainer(config, precision, loggers, callbacks, folder.path)
+    sizes = config["data"]["batch_size"], config["data"]["batch_size_per_device"]
+    sharing_of(trainer).images_per_step(*sizes)  # refused before an hour of encoding
     keep_freed_memory()
     data = build.build_data(config)
     return_freed_memory()
-    if is_leader():
+    if leads:
         folder.update_manifest(
             **_made_with(device, precision, trainer.world_size),
             corpus=data.corpus.fingerprint,
@@ -100,13 +103,13 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
     module = build.build_module(config, data, {"config": config, "features": _named(data.features)})
     last, best = _train(config, folder, data, module, trainer)
     module.load_state_dict(best["state_dict"])
-    if is_leader():
+    if leads:
         prepare_metrics()  # they load while the test is decoded
     began = time.perf_counter()
     test_images = [image.image_id for image in data.corpus.splits["test"]]
     hypotheses = _write(build.build_captioner(config, data, module), data, test_images)
     test_seconds = time.perf_counter() - began
-    if not is_leader():
+    if not leads:
         return None
     training = Training(
         parameters={
@@ -121,14 +124,18 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
         },
         epochs=last["epoch"] + 1,
         best_epoch=best["epoch"] + 1,
-        best_validation={config["monitor"]: _best_score(last)},
+        best_validation={monitor: _best_score(last)},
         peak_memory_bytes=peak_memory_bytes(),
     )
     result, predictions = _score(config, data, hypotheses)
     result = replace(result, training=training)
-    _log_scores(loggers, result, last)
+    title = f"{folder.path.name}: {result_line(result)}"
+    samples = draw_samples(title, data.corpus.splits["test"], predictions, config["seed"])
+    write_atomically(folder.samples_path, samples)
+    _log_result(loggers, result, folder.samples_path, last)
     folder.write_result(result, predictions)
-    folder.last_checkpoint.unlink()  # the optimizer's state: nothing resumes from here
+    for path in (folder.last_checkpoint, folder.previous_checkpoint):
+        path.unlink(missing_ok=True)  # the optimizer's state: nothing resumes from here
     return result
 
 
@@ -155,21 +162,26 @@ def _train(
     trainer: pl.Trainer,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fit the module, from the last checkpoint on; gives the last and the best checkpoint."""
-    last = _read_checkpoint(folder.last_checkpoint)
+    checkpoints = (folder.last_checkpoint, folder.previous_checkpoint)
+    path, last = latest_checkpoint(*checkpoints) or (None, None)
     if last is None and config["init_from"] is not None:
         source = Path(config["init_from"])
         initialise(module.decoder, data.encoder, source, data.vocabulary, data.features)
     if last is None or not last["captionlab"]["finished"]:
         if last is not None:
-            log.info("resuming after epoch %d of %s", last["epoch"] + 1, folder.path)
-        resume = None if last is None else str(folder.last_checkpoint)
+            log.info("resuming after %s of %s", _progress(last), folder.path)
+        check_sharing(trainer, module, data.loaders)
         datamodule = CaptionDataModule(data.loaders)
-        trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-        last = _read_checkpoint(folder.last_checkpoint)
-    best = _read_checkpoint(folder.best_checkpoint)
-    assert last is not None
-    assert best is not None
-    return last, best
+        trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
+        last = read_checkpoint(folder.last_checkpoint)
+    return last, read_checkpoint(folder.best_checkpoint)
+
+
+def _progress(checkpoint: Mapping[str, Any]) -> str:
+    """How far a training was when it was saved."""
+    epoch, step = checkpoint["epoch"] + 1, checkpoint["global_step"]
+    is_inside = "random_state" in checkpoint["captionlab"]
+    return f"step {step}, in epoch {epoch}," if is_inside else f"epoch {epoch}"
 
 
 def _write(
@@ -187,7 +199,8 @@ def _write(
 
 def _loggers(config: Config, folder: RunFolder) -> list[Logger]:
     loggers: list[Logger] = [MetricsCSV(folder.metrics_path)]
-    logger = build.build_logger(config, folder.path, folder.path.name) if is_leader() else None
+    leads = is_leader(config["trainer"])
+    logger = build.build_logger(config, folder.path, folder.path.name) if leads else None
     if logger is not None:
         loggers.append(logger)
     for each in loggers:
@@ -195,12 +208,16 @@ def _loggers(config: Config, folder: RunFolder) -> list[Logger]:
     return loggers
 
 
-def _log_scores(loggers: Sequence[Logger], result: Result, last: Mapping[str, Any]) -> None:
+def _log_result(
+    loggers: Sequence[Logger], result: Result, samples: Path, last: Mapping[str, Any]
+) -> None:
     scores = {f"test/{name}": value for name, value in result.scores.items()}
     blind = {f"test/blind_{name}": value for name, value in result.blind.items()}
     for logger in loggers:
         logger.log_metrics({**scores, **blind, "epoch": last["epoch"]}, step=last["global_step"])
         logger.save()
+        if isinstance(logger, PictureLogger):
+            logger.log_picture("test/samples", samples, last["global_step"])
 
 
 def _made_with(device: torch.device, precision: str, num_devices: int) -> dict[str, Any]:
@@ -244,13 +261,6 @@ def _named(features: Mapping[str, Any]) -> dict[str, Any]:
     """What names the encoder in a checkpoint, in place of its weights where it is frozen."""
     keys = ("name", "corpus", "encoder", "preprocessing", "feature_shape")
     return {key: features[key] for key in keys}
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return checkpoint
 
 
 def _best_score(checkpoint: Mapping[str, Any]) -> float | None:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from captionlab.errors import RunError
 from captionlab.evaluation.result import Prediction, Result, write_predictions
 from captionlab.files import write_atomically, write_json
+from captionlab.locks import OwnedLock, Owner, beating
 from captionlab.run_files import RunFiles, State
-
-
-def is_leader() -> bool:
-    """Whether this process is the first of its run; only that one writes into the folder."""
-    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
-    return int(next((rank for rank in ranks if rank is not None), "0")) == 0
+from captionlab.runs.command import own_command
+from captionlab.runs.stopping import Stopped
 
 
 class RunFolder(RunFiles):
@@ -34,30 +31,52 @@ class RunFolder(RunFiles):
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other runs out of the folder; the leader holds the lock for all its processes."""
-        if not is_leader():
-            yield
-            return
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"{self.path} is being run by another process; waiting for it.", flush=True)
-            lock.acquire()
-        try:
+        wait = f"{self.path} is being run by another process; waiting for it."
+        with OwnedLock(self.path / ".owner").hold(lambda: print(wait, flush=True)):
+            for folder in (self.path, self.checkpoints):  # of a process that was killed
+                for unfinished in folder.glob(".*.tmp"):
+                    unfinished.unlink(missing_ok=True)
             yield
-        finally:
-            lock.release()
 
-    def set_state(self, state: State, error: str | None = None) -> None:
-        """Write `status.json`."""
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """State `running`, with a heartbeat; at the end complete, or stopped or failed and why."""
+        self.set_state("running", command=own_command())
+        try:
+            with beating(self.status_path):
+                yield
+        except Stopped as stop:
+            self.set_state("stopped", stop.reason, command=own_command())
+            raise
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.set_state("failed", reason, command=own_command())
+            raise
+        self.set_state("complete", command=own_command())
+
+    def set_state(
+        self,
+        state: State,
+        reason: str | None = None,
+        *,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        """Write `status.json`.
+
+        Args:
+            state: of the run.
+            reason: why, where it has no result.
+            command: that runs it.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         status = {
             "state": state,
-            "error": error,
+            "reason": reason,
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
+            **asdict(Owner.current()),
+            "command": None if command is None else list(command),
+            "working_directory": os.getcwd(),
         }
         write_json(self.status_path, status, indent=2)
 
@@ -109,3 +128,34 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
         elif before != after:
             found.add(f"{prefix}{key}")
     return found
+
+
+def is_within(file: object, folder: Path) -> bool:
+    """Whether an `OSError`'s file is a folder, in it, or above it."""
+    if not isinstance(file, str | Path):
+        return False
+    path, folder = Path(file).absolute(), folder.absolute()
+    return path.is_relative_to(folder) or folder.is_relative_to(path)
+
+
+def unwritable(folder: Path, error: OSError) -> str:
+    """What to do about a folder that cannot be written."""
+    return (
+        f"{folder} cannot be written ({error.strerror}); set runs_dir= to a folder that can, or "
+        "make room there, and run the same command again."
+    )
+
+
+def check_writable(folder: Path) -> None:
+    """Create a run's folder, or a folder of runs, and write there.
+
+    Raises:
+        RunError: if that is not possible.
+    """
+    probe = folder / f".writable.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunError(unwritable(folder, error)) from error

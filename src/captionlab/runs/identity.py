@@ -22,6 +22,8 @@ _WITHOUT_EFFECT = (
     "name",
     "runs_dir",
     "cache_dir",
+    "n_jobs",
+    "retry",
     "logger",
     "compile",
     "data.root",  # the identity has what lies there
@@ -29,6 +31,8 @@ _WITHOUT_EFFECT = (
     "data.suggested",  # only through the values that refer to it
     "encoder.batch_size",
     "trainer.accelerator",
+    "trainer.checkpoint_every_minutes",
+    "trainer.checkpoint_every_steps",
     "trainer.enable_model_summary",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",

@@ -7,6 +7,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ import captionlab
 from captionlab.config.checks import check
 from captionlab.errors import CaptionLabError
 from captionlab.evaluation.result import Result
-from captionlab.runs.folder import RunFolder
+from captionlab.runs.command import own_command
+from captionlab.runs.folder import RunFolder, is_within, unwritable
 from captionlab.runs.identity import register_resolver
+from captionlab.runs.launching.machine import check_devices, check_step, gpus
+from captionlab.runs.ranks import is_leader
+from captionlab.runs.stopping import die_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -44,22 +49,25 @@ def run(config: DictConfig) -> float | None:
     folder = RunFolder(Path(hydra_config.runtime.output_dir))
     try:
         values = check(config)
-        with folder.lock():
+        check_devices(values["trainer"], len(gpus()))
+        check_step(values["trainer"])
+        leads = is_leader(values["trainer"])
+        with folder.lock() if leads else nullcontext():
             result = folder.read_result()
             if result is not None:
                 log.info("answered from disk: %s", folder.path)
             else:
                 result = _train(values, folder)
     except CaptionLabError as error:
-        log.error("error: %s", error)
-        if is_job:
+        _fail(f"error: {error}", folder, is_job)
+        return None
+    except Exception as error:
+        if isinstance(error, OSError) and is_within(error.filename, folder.path):
+            _fail(f"error: {unwritable(folder.path, error)}", folder, is_job)
             return None
-        sys.exit(1)
-    except Exception:
         log.exception("%s failed; this is a fault of captionlab or of its libraries", folder.path)
-        if is_job:
-            return None
-        sys.exit(1)
+        _fail("", folder, is_job)
+        return None
     if result is None:  # of another process of the run
         return None
     if not is_job and "CAPTIONLAB_SWEEP" not in os.environ:
@@ -67,6 +75,17 @@ def run(config: DictConfig) -> float | None:
 
         Comparison.read([folder.path]).print_table()
     return result.best_validation_score
+
+
+def _fail(message: str, folder: RunFolder, is_job: bool) -> None:
+    """Say it; a job of a sweep goes on to the next, a single run exits."""
+    if message:
+        log.error("%s", message)
+    with suppress(CaptionLabError, OSError):
+        if folder.state == "queued":  # it failed before it was running
+            folder.set_state("failed", message.removeprefix("error: "), command=own_command())
+    if not is_job:
+        sys.exit(1)
 
 
 def _train(config: Mapping[str, Any], folder: RunFolder) -> Result | None:
@@ -104,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # As hydra.main does, which would take `train` of `captionlab train` for an override. Without
     # it in sys.argv, Lightning's ddp could not start its ranks by the same command.
     version.setbase("1.3")
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # a rank that Lightning's ddp started
+        die_with_parent()
     parser = get_args_parser()
     _run_hydra(
         args=parser.parse_intermixed_args(arguments),  # flags may stand anywhere

@@ -50,6 +50,9 @@ def quieten() -> None:
         ".*smaller than the logging interval.*",  # #7705: curves are per epoch here
         ".*does not have many workers.*",  # #1322: features are read from memory maps
         ".*Checkpoint directory .* exists and is not empty.*",  # PR #9615: a run resumes there
+        ".*The `srun` command is available.*",  # a run on a login node is meant to be there
+        ".*checkpoint that ended before the epoch ended.*",  # its sampler resumes in mid-epoch
+        ".*recommended to use .*sync_dist=True.*",  # every rank logs the same sums
         ".*in eval mode at the start of training.*",  # #20986: the encoder stays so
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from captionlab.errors import CaptionLabError
 from captionlab.run_files import RunFiles, find_runs
+from captionlab.runs.folder import check_writable
 
 
 class SweepComparison(Callback):
@@ -30,6 +31,14 @@ class SweepComparison(Callback):
 
         try:
             check(config)
+            check_writable(Path(config.hydra.run.dir))
+        except CaptionLabError as error:
+            sys.exit(f"error: {error}")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """The same, of the folder of a sweep."""
+        try:
+            check_writable(Path(config.hydra.sweep.dir))
         except CaptionLabError as error:
             sys.exit(f"error: {error}")
 
@@ -44,15 +53,32 @@ class SweepComparison(Callback):
 
         parent = Path(config.hydra.sweep.dir)
         folders = list(dict.fromkeys(self.folders)) or find_runs(parent)
-        comparison = Comparison.read(folders)
-        comparison.print_table()
-        written = comparison.write(parent / "report")
-        print("written: " + ", ".join(str(path) for path in written))
-        runs = [RunFiles(path) for path in folders]
-        failed = [run for run in runs if run.state != "complete"]
+        comparisons = Comparison.read_each(folders)
+        runs = [run for comparison in comparisons for run in comparison.runs]
+        without = [run for run in runs if run.result is None]
+        pending = [run for run in without if is_pending(run.folder)]
+        if pending:
+            done = len(folders) - len(without)
+            print(f"{done} of {len(folders)} runs are complete, {len(pending)} are still to come;")
+            print(f"  captionlab runs list {parent}")
+        if len(pending) == len(folders):
+            return
+        for comparison in comparisons:
+            comparison.print_table()
+            out = parent / "report"
+            written = comparison.write(out / comparison.data if len(comparisons) > 1 else out)
+            print("written: " + ", ".join(str(path) for path in written))
+        failed = [run for run in without if run not in pending]
         if failed:
             print(f"{len(failed)} of {len(folders)} runs failed:", file=sys.stderr)
             for run in failed:
-                status = run.read_status() or {"error": "never started"}
-                print(f"  {run.path}: {status['error']}", file=sys.stderr)
+                print(f"  {run.folder}: {run.error}", file=sys.stderr)
             sys.exit(1)
+
+
+def is_pending(folder: Path) -> bool:
+    """Whether a run waits or is running."""
+    try:
+        return RunFiles(folder).condition in ("queued", "running")
+    except CaptionLabError:
+        return False

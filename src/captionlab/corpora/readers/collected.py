@@ -167,6 +167,8 @@ class Collected:
             image = self.images[image_id]
             if not image.captions:
                 raise DataError(f"{image.place}: image {image_id} has no caption.")
+            if image.photo is None and not self.tree.needs_photos:
+                image.photo = self.tree.root / image_id  # where one would expect it
             if image.photo is None:
                 missing.append(image_id)
                 continue

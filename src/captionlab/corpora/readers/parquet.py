@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.corpora.readers.collected import SPLIT_NAMES, Collected
 from captionlab.corpora.readers.dialect import Dialect, Options
@@ -24,6 +22,7 @@ from captionlab.corpora.readers.given import divide_as_given
 from captionlab.corpora.readers.tree import Tree
 from captionlab.errors import DataError, StorageError
 from captionlab.files import new_folder
+from captionlab.locks import OwnedLock
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +151,7 @@ def _unpack(tables: list[_Table], root: Path) -> Path:
     try:
         if not folder.exists():
             root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{folder.name}.lock"):
+        with OwnedLock(root / f".{folder.name}.owner").hold():
             if not folder.exists():
                 log.info("unpacking the photos of %d tables into %s", len(tables), folder)
                 with new_folder(folder) as unpacked:

@@ -46,6 +46,7 @@ def read_corpus(
     split_seed: int = 0,
     use_restval: bool = True,
     unpack_dir: Path | None = None,
+    needs_photos: bool = True,
 ) -> CaptionCorpus:
     """Read the data set below `root`, in whatever dialect it is.
 
@@ -58,13 +59,14 @@ def read_corpus(
         use_restval: whether the images that Karpathy calls `restval` join training; else they are
             left out.
         unpack_dir: gets the photos that lie in tables; None for a folder in `root`.
+        needs_photos: whether an image without its photo is an error; captions are scored without.
 
     Raises:
         DataError: if no dialect fits, or several; if a file is damaged, a photo is missing, or an
             image is in two splits.
     """
     check_dialect(dialect)
-    tree = Tree(root)
+    tree = Tree(root, needs_photos)
     options = Options(
         name=root.resolve().name if name is None else name,
         split_seed=split_seed,

@@ -22,17 +22,19 @@ class Tree:
 
     Args:
         root: folder of a data set.
+        needs_photos: whether an image without its photo is an error.
 
     Raises:
         DataError: if it is no folder.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, needs_photos: bool = True) -> None:
         if not root.is_dir():
             raise DataError(
                 f"data.root={root} is not a folder; set data.root to the folder of the data set."
             )
         self.root = root
+        self.needs_photos = needs_photos
         self._listed: dict[str, tuple[frozenset[str], list[str]]] = {}
         self._heads: dict[Path, str] = {}
 

@@ -1,0 +1,1 @@
+"""Launchers: the runs of a sweep, each brought to a process of its own."""

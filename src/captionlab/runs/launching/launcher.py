@@ -1,0 +1,159 @@
+"""What all launchers do: compose the runs of a sweep, leave out the finished, report the rest.
+
+Runs cannot leak memory, seeds or environment into each other, one that dies does not take the
+others along, and Lightning's ddp starts its ranks by running the run's own command line again,
+which under `-m` would run the whole sweep once per rank (pytorch-lightning #11300, hydra #2070).
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from captionlab.config.checks import check
+from captionlab.errors import CaptionLabError
+from captionlab.options import check_options, options_of
+from captionlab.run_files import RunFiles
+from captionlab.runs.command import run_command
+from captionlab.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep.
+
+    Attributes:
+        label: its overrides, to tell it from the others.
+        folder: where it goes.
+        command: that runs it.
+        trainer: options of its Trainer.
+        config: the composed configuration, with Hydra's own part.
+        overrides: as the sweeper gave them.
+    """
+
+    label: str
+    folder: RunFolder
+    command: list[str]
+    trainer: dict[str, Any]
+    config: DictConfig
+    overrides: list[str]
+
+
+class SweepLauncher(Launcher):
+    """Brings the runs of a sweep that have no result yet to processes of their own."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.context = hydra_context
+        self.config = config
+
+    def check_own_options(self, **renamed: Any) -> None:
+        """Check what the constructor was given against its annotations.
+
+        Args:
+            renamed: values of options that are no attributes of their own name.
+        """
+        options = options_of(type(self))
+        values = {name: renamed.get(name, getattr(self, name)) for name in options}
+        try:
+            check_options("hydra.launcher.", options, values)
+        except CaptionLabError as error:
+            sys.exit(f"error: {error}")
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        shared = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
+        runs = [self._compose(list(overrides), shared) for overrides in job_overrides]
+        if not runs:
+            sys.exit("error: the sweep has no runs; a list of values, such as of seed=, is empty.")
+        self.num_runs = len(runs)
+        waiting: dict[Path, tuple[int, SweepRun]] = {}
+        try:
+            self.check_machine([run for run in runs if RunFiles(run.folder.path).state is None])
+            for number, run in enumerate(runs, 1):
+                line = self._answer(run)
+                if line is not None:
+                    print(f"[{number}/{self.num_runs}] {run.label}: {line}, {run.folder.path}")
+                else:
+                    waiting.setdefault(run.folder.path, (number, run))
+            if waiting:
+                self.run_all(dict(waiting.values()))
+        except CaptionLabError as error:
+            sys.exit(f"error: {error}")
+        return [self._returned(run) for run in runs]
+
+    def check_machine(self, runs: Sequence[SweepRun]) -> None:
+        """Refuse what cannot run here, before anything starts.
+
+        Raises:
+            CaptionLabError: saying what is missing.
+        """
+
+    @abstractmethod
+    def run_all(self, runs: dict[int, SweepRun]) -> None:
+        """Run them, by their number in the sweep; the run folders say what became of them.
+
+        Raises:
+            CaptionLabError: if none could be started.
+        """
+
+    def say(self, number: int, run: SweepRun, text: str) -> None:
+        """Print a line about a run."""
+        print(f"[{number}/{self.num_runs}] {run.label}{text}", flush=True)
+
+    def _answer(self, run: SweepRun) -> str | None:
+        """Why a run need not be started; None if it must."""
+        state = run.folder.state
+        if state == "complete":
+            run.folder.read_result()  # a damaged one is reported before anything starts
+            return "answered from disk"
+        if state == "failed" and self.config.retry == "none":
+            return "failed before (retry=none)"
+        return None
+
+    def _compose(self, overrides: list[str], shared: Collection[str]) -> SweepRun:
+        """A run's configuration, checked; a mistake stops the sweep before its first run."""
+        config = self.context.config_loader.load_sweep_config(self.config, overrides)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = 0
+        try:
+            values = check(config)
+        except CaptionLabError as error:
+            sys.exit(f"error: {' '.join(overrides)}: {error}")
+        return SweepRun(
+            label=" ".join(o for o in overrides if o not in shared) or " ".join(overrides),
+            folder=RunFolder(Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir),
+            command=run_command(overrides, self.config.hydra.overrides.hydra),
+            trainer=values["trainer"],
+            config=config,
+            overrides=overrides,
+        )
+
+    def _returned(self, run: SweepRun) -> JobReturn:
+        try:
+            result = run.folder.read_result()
+        except CaptionLabError:  # the comparison reports it
+            result = None
+        best = None if result is None else result.best_validation_score
+        returned = JobReturn(
+            overrides=run.overrides,
+            cfg=run.config,
+            hydra_cfg=run.config,
+            working_dir=str(run.folder.path),
+            task_name=run.config.hydra.job.name,
+            status=JobStatus.COMPLETED,  # of the launcher's work; status.json tells the run's
+            _return_value=float("nan") if best is None else best,
+        )
+        self.context.callbacks.on_job_end(config=run.config, config_name=None, job_return=returned)
+        return returned

@@ -1,0 +1,142 @@
+"""`hydra/launcher=local`: one or several runs at a time on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from captionlab.locks import beating
+from captionlab.options import Count
+from captionlab.runs.command import DISTRIBUTED, SLURM_TASK
+from captionlab.runs.launching import machine
+from captionlab.runs.launching.launcher import SweepLauncher, SweepRun
+from captionlab.runs.stopping import die_with_parent
+
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 20.0  # for a run to write that it was stopped
+
+
+@dataclass
+class _Process:
+    number: int
+    run: SweepRun
+    popen: subprocess.Popen[bytes]
+    gpus: list[str]
+    port: int
+
+
+class LocalLauncher(SweepLauncher):
+    """Shares this machine's cores and cards out among runs.
+
+    Args:
+        n_jobs: runs at a time; with more than one, each prints into `output.log` in its folder.
+    """
+
+    def __init__(self, n_jobs: Count = 1) -> None:
+        self.n_jobs = n_jobs
+        self.check_own_options()
+
+    def check_machine(self, runs: Sequence[SweepRun]) -> None:
+        self._gpus = machine.gpus()
+        for run in runs:
+            machine.check_step(run.trainer, is_sweep=True)
+            machine.check_devices(run.trainer, len(self._gpus))
+
+    def run_all(self, runs: dict[int, SweepRun]) -> None:
+        self._free_gpus = list(self._gpus)
+        self._ports = machine.free_ports(self.n_jobs)
+        waiting = list(runs.items())
+        running: list[_Process] = []
+        idle = [run for run in runs.values() if run.folder.condition != "running"]
+        for run in idle:
+            run.folder.cluster_path.unlink(missing_ok=True)
+            run.folder.set_state("queued", command=run.command)
+        try:
+            with beating(*(run.folder.status_path for run in idle)):
+                while waiting or running:
+                    while waiting and len(running) < self.n_jobs:
+                        cards = self._cards_for(waiting[0][1])
+                        if cards is None:  # until another run ends
+                            break
+                        running.append(self._start(*waiting.pop(0), cards))
+                    time.sleep(_POLL_SECONDS)
+                    for process in [p for p in running if p.popen.poll() is not None]:
+                        running.remove(process)
+                        self._end(process)
+        except BaseException as error:
+            _stop(running)
+            reason = getattr(error, "reason", "the sweep failed")
+            for _, run in waiting:
+                run.folder.set_state("stopped", f"{reason} before it started", command=run.command)
+            raise
+
+    def _cards_for(self, run: SweepRun) -> list[str] | None:
+        """Free cards for a run, taken; None while there are too few."""
+        if not machine.uses_gpus(run.trainer, len(self._gpus)):
+            return []
+        wanted = machine.num_devices(run.trainer)
+        if wanted is None:  # a fair share
+            wanted = max(1, len(self._gpus) // self.n_jobs)
+        if len(self._free_gpus) < wanted:
+            return None
+        cards, self._free_gpus = self._free_gpus[:wanted], self._free_gpus[wanted:]
+        return cards
+
+    def _start(self, number: int, run: SweepRun, cards: list[str]) -> _Process:
+        environment = {k: v for k, v in os.environ.items() if k not in (*DISTRIBUTED, *SLURM_TASK)}
+        environment["CAPTIONLAB_SWEEP"] = "1"
+        port = self._ports.pop()
+        output = None
+        if self.n_jobs > 1:
+            num_processes = max(1, machine.num_devices(run.trainer) or 1)
+            threads = max(1, machine.num_cores() // (self.n_jobs * num_processes))
+            environment.setdefault("OMP_NUM_THREADS", str(threads))
+            environment["MASTER_PORT"] = str(port)
+            if self._gpus:
+                environment["CUDA_VISIBLE_DEVICES"] = ",".join(cards)
+            output = run.folder.output_path.open("ab")
+        self.say(number, run, "" if output is None else f": started, see {run.folder.path}")
+        popen = subprocess.Popen(
+            run.command,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C reaches the sweep alone, which stops its runs
+            preexec_fn=die_with_parent,
+        )
+        if output is not None:
+            output.close()
+        return _Process(number, run, popen, cards, port)
+
+    def _end(self, process: _Process) -> None:
+        self._free_gpus += process.gpus
+        self._ports.append(process.port)
+        code, folder = process.popen.returncode, process.run.folder
+        with suppress(ProcessLookupError):  # what it left running
+            os.killpg(process.popen.pid, signal.SIGKILL)
+        if folder.state in ("queued", "running"):
+            how = f"signal {-code}" if code < 0 else f"exit status {code}"
+            reason = f"the process of the run ended with {how}"
+            folder.set_state("failed", reason, command=process.run.command)
+        if self.n_jobs > 1:
+            self.say(process.number, process.run, f": {folder.state}")
+
+
+def _stop(processes: Sequence[_Process]) -> None:
+    """End runs: each is asked to, then made to."""
+    for process in processes:
+        process.popen.terminate()
+    deadline = time.monotonic() + _GRACE_SECONDS
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.popen.wait(max(0.0, deadline - time.monotonic()))
+        with suppress(ProcessLookupError):
+            os.killpg(process.popen.pid, signal.SIGKILL)
+        process.popen.wait()
+        if process.run.folder.state in ("queued", "running"):
+            process.run.folder.set_state("stopped", "stopped", command=process.run.command)

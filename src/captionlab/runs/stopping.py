@@ -1,0 +1,56 @@
+"""Ctrl-C and SIGTERM: one line, and an exit status that says which."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Stopped(SystemExit):
+    """A signal asked the process to end; no exception handler takes it for a failure.
+
+    Args:
+        reason: the signal's name.
+        code: exit status.
+    """
+
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(code)
+        self.reason = reason
+
+
+def catch_signals() -> None:
+    """Raise `Stopped` in the main thread on Ctrl-C and SIGTERM; a second one changes nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    own_pid = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in _NAMES:
+            signal.signal(each, signal.SIG_IGN)
+        name = _NAMES[signal.Signals(number)]
+        if os.getpid() == own_pid and _speaks():  # workers that were forked say nothing
+            line = f"\nstopped by {name}; run the same command again to resume\n"
+            os.write(2, line.encode())
+        raise Stopped(f"stopped by {name}", 128 + number)
+
+    for number in _NAMES:
+        signal.signal(number, stop)
+
+
+def _speaks() -> bool:
+    """The sweep speaks for its jobs, the first process of a run for the others."""
+    return "CAPTIONLAB_SWEEP" not in os.environ and os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def die_with_parent() -> None:
+    """Linux: end this process when the one that started it is gone, even by SIGKILL."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

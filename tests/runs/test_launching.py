@@ -1,0 +1,186 @@
+"""How runs of a sweep are shared out, without starting any."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from captionlab.errors import ConfigError
+from captionlab.options import options_of
+from captionlab.runs.folder import RunFolder
+from captionlab.runs.launching import cluster, machine, slurm
+from captionlab.runs.launching.launcher import SweepRun
+from captionlab.runs.launching.local import LocalLauncher
+from captionlab.runs.launching.script import array_script
+from tests.support.configs import CONF
+
+
+def trainer(devices: object = 1, accelerator: str = "auto", num_nodes: int = 1) -> dict[str, Any]:
+    return {"devices": devices, "accelerator": accelerator, "num_nodes": num_nodes}
+
+
+def sweep_run(folder: Path, **options: Any) -> SweepRun:
+    command = ["python", "run.py", f"name='{folder.name}'"]
+    label = folder.name
+    config = OmegaConf.create({})
+    return SweepRun(label, RunFolder(folder), command, trainer(**options), config, [])
+
+
+@pytest.mark.parametrize(
+    ("devices", "number"),
+    [(1, 1), ("2", 2), ([0, 3], 2), ("0,3", 2), ("5,", 1), ("auto", None), (-1, None)],
+)
+def test_devices_are_counted_as_lightning_counts_them(devices: object, number: int | None) -> None:
+    assert machine.num_devices(trainer(devices)) == number
+
+
+def test_more_devices_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "num_cores", lambda: 4)
+    machine.check_devices(trainer(4), num_gpus=0)
+    machine.check_devices(trainer(8, "cpu"), num_gpus=0)
+    machine.check_devices(trainer("auto", "gpu"), num_gpus=1)
+    with pytest.raises(ConfigError, match=r"devices=8 is more .* no GPU and 4 CPU cores"):
+        machine.check_devices(trainer(8), num_gpus=0)
+    with pytest.raises(ConfigError, match=r"devices=2 asks for 2 GPUs, found 1"):
+        machine.check_devices(trainer(2), num_gpus=1)
+
+
+def test_a_batch_script_that_starts_one_process_for_two_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SLURM_STEP_ID", "SLURM_JOB_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    machine.check_step(trainer(2))
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    machine.check_step(trainer(1))
+    with pytest.raises(ConfigError, match="start the command by srun"):
+        machine.check_step(trainer(2))
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    machine.check_step(trainer(2))
+    with pytest.raises(ConfigError, match="start it once"):
+        machine.check_step(trainer(2), is_sweep=True)
+
+
+def test_cards_are_shared_out_and_given_back(tmp_path: Path) -> None:
+    launcher = LocalLauncher(n_jobs=2)
+    launcher._gpus = ["0", "1", "GPU-c"]
+    launcher._free_gpus = list(launcher._gpus)
+    two, one = sweep_run(tmp_path / "two", devices=2), sweep_run(tmp_path / "one")
+    assert launcher._cards_for(two) == ["0", "1"]
+    assert launcher._cards_for(two) is None, "it waits for another run"
+    assert launcher._cards_for(one) == ["GPU-c"]
+    assert launcher._cards_for(sweep_run(tmp_path, accelerator="cpu")) == []
+    launcher._free_gpus = list(launcher._gpus)
+    assert launcher._cards_for(sweep_run(tmp_path, devices="auto")) == ["0"], "a fair share"
+
+
+def test_ports_are_distinct() -> None:
+    assert len(set(machine.free_ports(20))) == 20
+
+
+def test_the_script_gives_each_element_its_command_as_it_stands(tmp_path: Path) -> None:
+    odd = ["echo", "a b", "$HOME", "it's", "[1,2]", "*"]
+    script = array_script(
+        {"time": "1:00", "account": None},
+        ["--constraint=x"],
+        ["cd /"],
+        ["--cpus-per-task=2"],
+        {3: odd, 7: ["echo", "seven"]},
+        {"OMP_NUM_THREADS": "2"},
+        max_requeues=1,
+    )
+    assert "#SBATCH --time=1:00\n#SBATCH --constraint=x\n" in script
+    assert "account" not in script
+    srun = tmp_path / "srun"
+    srun.write_text('#!/bin/bash\nshift\nexec "$@"\n')
+    srun.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    for number, expected in ((3, "a b $HOME it's [1,2] *\n"), (7, "seven\n")):
+        done = subprocess.run(
+            ["bash"],
+            input=script,
+            env={"PATH": path, "SLURM_ARRAY_TASK_ID": str(number)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == expected
+
+
+def test_the_file_and_the_page_of_slurm_have_every_option() -> None:
+    options = options_of(slurm.SlurmLauncher)
+    values = yaml.safe_load((CONF / "hydra" / "launcher" / "slurm.yaml").read_text())
+    assert list(values) == ["_target_", *options]
+    for name, option in options.items():
+        assert values[name] == (list(option.default) if option.default == () else option.default)
+    page = (CONF.parent / "docs" / "how-to" / "slurm.md").read_text()
+    assert [name for name in options if f"`{name}`" not in page] == []
+
+
+@pytest.fixture
+def element(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> slurm._Element:
+    """One element that was submitted; the cluster is silent."""
+    monkeypatch.setattr(slurm, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(cluster, "queued_elements", lambda: {})
+    run = sweep_run(tmp_path / "run")
+    run.folder.set_state("queued")
+    return slurm._Element(1, run, tmp_path / "array.sh", "5_1")
+
+
+def launcher() -> slurm.SlurmLauncher:
+    launcher = slurm.SlurmLauncher(max_requeues=2)
+    launcher.num_runs = 1
+    return launcher
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "reason"),
+    [
+        (cluster.Outcome("CANCELLED"), "stopped", "cancelled on the cluster"),
+        (cluster.Outcome("OUT_OF_MEMORY", 0, "0:125"), "failed", "out of memory, exit 0:125"),
+        (cluster.Outcome("TIMEOUT", 2), "failed", "timeout"),
+        (cluster.Outcome(""), "failed", "it is no longer known"),
+        (cluster.Outcome("COMPLETED", 0, "0:0"), "failed", "completed, exit 0:0"),
+    ],
+)
+def test_what_the_run_could_not_write_is_written(
+    element: slurm._Element,
+    outcome: cluster.Outcome,
+    state: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster, "outcome_of", lambda job: outcome)
+    launcher()._wait([element])
+    assert element.run.folder.state == state
+    assert reason in element.run.folder.reason
+
+
+def test_what_the_cluster_cancels_is_submitted_again_but_not_for_ever(
+    element: slurm._Element, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = list[list[int]]()
+    monkeypatch.setattr(cluster, "outcome_of", lambda job: cluster.Outcome("PREEMPTED"))
+    monkeypatch.setattr(cluster, "submit", lambda script, array, m: submitted.append(array) or "6")
+    launcher()._wait([element])
+    assert submitted == [[1], [1]]
+    assert element.run.folder.state == "failed"
+    assert element.run.folder.read_cluster_job() == {
+        "job": "6_1",
+        "script": str(element.script),
+    }
+
+
+def test_a_cluster_that_is_silent_is_not_waited_for_without_end(
+    element: slurm._Element, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "queued_elements", lambda: None)
+    monkeypatch.setattr(slurm, "_SILENCE_SECONDS", 0.0)
+    with pytest.raises(Exception, match="squeue gives no answer"):
+        launcher()._wait([element])

@@ -1,0 +1,105 @@
+"""States of a run, as whoever looks at its folder sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from captionlab.cli import main
+from captionlab.errors import DataError, RunError
+from captionlab.locks import Owner
+from captionlab.runs.folder import RunFolder, check_writable
+from captionlab.runs.stopping import Stopped
+
+
+def test_a_run_is_running_then_complete(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    assert folder.condition is None
+    with folder.running():
+        assert folder.condition == "running"
+    assert folder.condition == "complete"
+    assert folder.reason == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (Stopped("stopped by Ctrl-C", 130), "stopped", "stopped by Ctrl-C; run the same command"),
+        (ValueError("why\nmore"), "failed", "ValueError: why"),
+    ],
+)
+def test_how_a_run_ended_is_said(
+    tmp_path: Path, error: BaseException, state: str, reason: str
+) -> None:
+    folder = RunFolder(tmp_path)
+    with pytest.raises(type(error)), folder.running():
+        raise error
+    assert folder.condition == state
+    assert folder.reason.startswith(reason)
+    assert "\n" not in folder.reason
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_a_dead_run_is_told_from_a_living_one_here_and_elsewhere(
+    tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    for owner, condition in (
+        (replace(Owner.current(), pid=process.pid), "dead"),
+        (replace(Owner.current(), host="elsewhere"), state),
+    ):
+        monkeypatch.setattr(Owner, "current", lambda owner=owner: owner)
+        folder.set_state(state)  # type: ignore[arg-type]
+        assert folder.condition == condition
+    os.utime(folder.status_path, (0, 0))
+    assert folder.condition == "dead"
+    assert "run the same command again" in folder.reason
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"state": "odd"}', "\x00", '{"state"'])
+def test_a_damaged_status_is_one_line(
+    tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "status.json").write_text(content)
+    with pytest.raises(RunError, match=r"status\.json is damaged"):
+        _ = RunFolder(tmp_path).condition
+    assert main(["runs", "list", str(tmp_path)]) == 0
+    assert "damaged" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="cannot be written"):
+        check_writable(tmp_path / "file" / "run")
+    check_writable(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_the_status_says_how_it_was_started(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.set_state("queued", command=["python", "run.py", "seed=1"])
+    status = json.loads(folder.status_path.read_text())
+    assert status["command"] == ["python", "run.py", "seed=1"]
+    assert status["working_directory"] == os.getcwd()
+
+
+def test_what_a_killed_write_left_is_removed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    for path in (tmp_path, folder.checkpoints):
+        (path / ".last.ckpt.1.tmp").touch()
+    with folder.lock():
+        assert [path.name for path in tmp_path.rglob(".*")] == [".owner"]
+
+
+def test_a_message_never_moves_the_cursor() -> None:
+    error = DataError("photo \x1b[2Jgrün\udc80.jpg\nis damaged")
+    assert str(error) == "photo \\x1b[2Jgrün\\udc80.jpg\nis damaged"

@@ -1,0 +1,34 @@
+"""A process of its own for what cannot run in the one of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
+from typing import Any, ParamSpec, TypeVar
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def elsewhere(
+    function: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+) -> _Result:
+    """Call a function of a module in another process, and give what it returns or raises.
+
+    Lightning's `ddp_fork` starts its ranks there: torch refuses to train in the fork of a process
+    in which autograd has started threads, which another test may have done.
+    """
+    return _pool().submit(function, *args, **kwargs).result()
+
+
+@cache
+def _pool() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=_one_thread)
+
+
+def _one_thread() -> Any:
+    import torch
+
+    torch.set_num_threads(1)
