@@ -46,3 +46,20 @@ def find_device(accelerator: str) -> torch.device:
             f"trainer.accelerator={accelerator}: torch finds no such device here; use cpu or auto."
         )
     return torch.device("cpu")
+
+
+def num_devices(devices: int | str | list[int], accelerator: str) -> int:
+    """How many devices of a machine Lightning's option means.
+
+    Args:
+        devices: a number, `-1` or `auto` for all, or their numbers as a list or `0,2`.
+        accelerator: as Lightning names it.
+    """
+    if isinstance(devices, str) and devices != "auto":
+        numbers = [int(number) for number in devices.split(",") if number.strip()]
+        devices = numbers if "," in devices else numbers[0]
+    if isinstance(devices, list | tuple):
+        return len(devices)
+    if devices not in ("auto", -1):
+        return int(devices)
+    return max(1, torch.cuda.device_count()) if accelerator in ("auto", "gpu", "cuda") else 1

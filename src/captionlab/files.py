@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,6 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from captionlab.errors import StorageError
+
+_DIGEST = b"sha256:"
+_ARCHIVE_END = b"PK\x05\x06"  # and 18 bytes, the last two for the length of a comment
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -44,3 +50,31 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def seal(archive: bytes) -> bytes:
+    """A ZIP archive, such as torch saves, with its digest as the archive's comment.
+
+    Whatever reads archives can read it.
+    """
+    length = len(_DIGEST) + 2 * hashlib.sha256().digest_size
+    content = archive[:-2] + length.to_bytes(2, "little")
+    return content + _DIGEST + hashlib.sha256(content).hexdigest().encode()
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of a file, compared with its digest if it is an archive that has one.
+
+    Raises:
+        StorageError: if the digest is another.
+    """
+    content = path.read_bytes()
+    size = 2 * hashlib.sha256().digest_size
+    head, mark, digest = content[: -size - 7], content[-size - 7 : -size], content[-size:]
+    is_plain = mark != _DIGEST and content[-22:-18] == _ARCHIVE_END
+    if not is_plain and digest != hashlib.sha256(head).hexdigest().encode():
+        raise StorageError(
+            f"{path} is damaged: its content is not what was written; remove it, and run the "
+            "command that made it again."
+        )
+    return content

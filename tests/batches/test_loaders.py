@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from captionlab.batches import Loaders, TokenizedCorpus, encode_captions
+from captionlab.batches import Loaders, Sharing, TokenizedCorpus, encode_captions
 from captionlab.corpora import CaptionCorpus
 from captionlab.corpora.datasets import CaptionDataset, CaptionFolder, Shapes
 from captionlab.errors import DataError
@@ -134,7 +134,7 @@ def test_an_epoch_draws_one_view_of_each_image(tmp_path: Path) -> None:
     drawn = []
     for epoch in range(6):
         loader = loaders.train()
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        loader.steps.sampler.set_epoch(epoch)
         for batch in loader:
             plain, flipped = (s.read(batch.image_ids).grid for s in (store, mirrored))
             for i, image in enumerate(batch.image_ids):
@@ -157,3 +157,32 @@ def test_without_augmentation_nothing_else_is_encoded(tmp_path: Path) -> None:
     make(shapes(tmp_path), features)
     make(shapes(tmp_path), features, augmentation=FlipAugmentation())
     assert len(list(features.glob("*/manifest.json"))) == 2
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_accumulated_parts_are_the_whole_batch(tmp_path: Path, num_ranks: int) -> None:
+    loaders = make(shapes(tmp_path), tmp_path).loaders
+    whole = [batch.image_ids for batch in loaders.train()]
+    seen: list[tuple[str, ...]] = [() for _ in whole]
+    for rank in range(num_ranks):
+        loader = loaders.train(Sharing(num_ranks, 2, rank))
+        parts = list(loader)
+        assert len(parts) == len(loader) == 2 * len(whole)
+        for i, (first, second) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
+            assert first.whole.image_ids == first.part.image_ids + second.part.image_ids
+            assert second.whole is None
+            both = torch.cat([first.part.features.grid, second.part.features.grid])
+            assert torch.equal(both, first.whole.features.grid)
+            seen[i] += first.whole.image_ids
+    assert seen == whole
+
+
+def test_processes_share_evaluation_and_count_no_image_twice(tmp_path: Path) -> None:
+    loaders = make(shapes(tmp_path), tmp_path).loaders
+    seen = [
+        image
+        for rank in range(4)
+        for batch in loaders.evaluation("val", Sharing(4, rank=rank))
+        for image in batch.image_ids
+    ]
+    assert sorted(seen) == [image.image_id for image in loaders.corpus.splits["val"]]

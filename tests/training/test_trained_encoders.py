@@ -60,7 +60,7 @@ def test_batches_have_the_pixels_that_a_frozen_encoder_was_given(root: Path) -> 
     for epoch in range(2):
         loaders = [data.loaders.train() for data in (frozen, trained)]
         for loader in loaders:
-            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            loader.steps.sampler.set_epoch(epoch)
         for one, other in zip(*loaders, strict=True):
             assert isinstance(one, CaptionBatch)
             assert isinstance(other, PixelBatch)

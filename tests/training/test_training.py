@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from captionlab.devices import resolve_precision
+from captionlab.objectives import Mean
 from captionlab.seeding import derive_seed, seeded
 from captionlab.text import Vocabulary
-from captionlab.training.callbacks import checkpoint_callbacks
+from captionlab.training.callbacks import LastCheckpoint
+from captionlab.training.checkpoints import CheckpointFiles
 from captionlab.training.loggers import MetricsCSV
 from captionlab.training.module import CaptioningModule
 from captionlab.training.optimizers import SGD
@@ -103,8 +105,8 @@ def test_the_plateau_lowers_after_so_many_epochs_without_a_better_score() -> Non
 class Flat:
     """Everything around a decoder that never gets better, so that only the schedule acts."""
 
-    def __call__(self, decoder: torch.nn.Linear, *rest: Any) -> tuple[Tensor, dict[str, float]]:
-        return decoder(torch.ones(1, 1)).sum(), {}
+    def means(self, decoder: torch.nn.Linear, *rest: Any) -> tuple[list[Mean], dict[str, Mean]]:
+        return [Mean(decoder(torch.ones(1, 1)).sum(), 1)], {}
 
     def validate(self, decoder: torch.nn.Linear, batch: CaptionBatch) -> Tensor:
         return torch.zeros(())
@@ -182,7 +184,8 @@ def test_a_plateau_goes_on_where_an_earlier_attempt_stopped(
         last = tmp_path / "last.ckpt"
         pl.Trainer(
             max_epochs=until,
-            callbacks=[Rates(), *checkpoint_callbacks(tmp_path, "val/bleu_4")],
+            callbacks=[Rates(), LastCheckpoint(last, every_minutes=None, every_steps=None)],
+            plugins=[CheckpointFiles()],
             accelerator="cpu",
             logger=False,
             enable_progress_bar=False,
@@ -191,5 +194,7 @@ def test_a_plateau_goes_on_where_an_earlier_attempt_stopped(
     assert seen == [1, 1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
-NOTHING = CaptionBatch((), ImageFeatures(torch.empty(0, 0, 0), torch.empty(0, 0)), torch.empty(0))
+NOTHING = CaptionBatch(
+    (), ImageFeatures(torch.empty(0, 0, 0), torch.empty(0, 0)), torch.empty(0, 0, 0)
+)
 LOADER = torch.utils.data.DataLoader([NOTHING], batch_size=None)

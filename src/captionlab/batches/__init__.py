@@ -1,6 +1,15 @@
 """Batches: a corpus, a vocabulary and a FeatureSource in, `CaptionBatch` out."""
 
 from captionlab.batches.captions import Item, TokenizedCorpus, encode_captions
-from captionlab.batches.loaders import Batch, Loaders
+from captionlab.batches.loaders import Batch, BatchPart, Loaders
+from captionlab.batches.sampler import Sharing
 
-__all__ = ["Batch", "Item", "Loaders", "TokenizedCorpus", "encode_captions"]
+__all__ = [
+    "Batch",
+    "BatchPart",
+    "Item",
+    "Loaders",
+    "Sharing",
+    "TokenizedCorpus",
+    "encode_captions",
+]

@@ -155,12 +155,7 @@ def build_trainer(
         name: _instantiate(value) if isinstance(value, dict) and "_target_" in value else value
         for name, value in config["trainer"].items()
     }
-    return make_trainer(
-        **{**options, "precision": precision},
-        loggers=loggers,
-        callbacks=[*configured, *callbacks],
-        folder=folder,
-    )
+    return make_trainer(options, precision, [*configured, *callbacks], loggers, folder)
 
 
 def _instantiate(spec: Mapping[str, Any], **derived: Any) -> Any:

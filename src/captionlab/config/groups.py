@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
@@ -16,12 +16,12 @@ from captionlab.encoders import Encoder
 from captionlab.features.source import EncoderFeatures
 from captionlab.images.augmentation import Augmentation
 from captionlab.objectives import Objective
-from captionlab.options import REQUIRED, Option, find_part, options_of, renamed
+from captionlab.options import REQUIRED, Count, Option, find_part, options_of, renamed
 from captionlab.search import Search
 from captionlab.text import Tokenizer, Vocabulary
 from captionlab.training.optimizers import OptimizerFactory, parameter_groups
 from captionlab.training.schedules import Schedule
-from captionlab.training.trainer import make_trainer
+from captionlab.training.trainer import TrainerOptions
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class RunOptions:
         monitor: the validation score that chooses the best checkpoint and stops early.
         runs_dir: where run folders are created.
         cache_dir: where generated data and encoded images are kept.
+        n_jobs: runs of a sweep at a time, on this machine.
+        retry: whether a run of a sweep that failed before is tried again.
     """
 
     name: str
@@ -45,6 +47,8 @@ class RunOptions:
     monitor: str
     runs_dir: str
     cache_dir: str
+    n_jobs: Count = 1
+    retry: Literal["failed", "none"] = "failed"
 
 
 @dataclass(frozen=True)
@@ -112,5 +116,5 @@ def groups() -> Mapping[str, Group]:
         "search": Group(Search, {}),
         "optimizer": Group(OptimizerFactory, {}),
         "schedule": Group(Schedule, {}),
-        "trainer": Group(None, options_of(make_trainer)),
+        "trainer": Group(None, options_of(TrainerOptions)),
     }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from captionlab.decoders.cells import StateShape
-from captionlab.decoders.protocol import PreparedImage
+from captionlab.decoders.protocol import Decoder, PreparedImage
 from captionlab.options import Derived
 from captionlab.types import FeatureShape, ImageFeatures
 
@@ -136,17 +136,122 @@ def as_state(flat: Tensor, state_shape: StateShape) -> tuple[Tensor, ...]:
     return tuple(part.contiguous() for part in parts)
 
 
+def fix_statistics(decoder: Decoder, features: ImageFeatures | None) -> None:
+    """Standardise the parts of a batch by the statistics of the whole of it.
+
+    Args:
+        decoder: in training mode; what it computes once per image is run without a gradient.
+        features: of the whole batch, this process's share; None to standardise each batch by
+            itself again.
+
+    Raises:
+        ValueError: if the decoder has a batch norm whose statistics need a gradient.
+    """
+    layers = [layer for layer in decoder.modules() if isinstance(layer, _OverChannels)]
+    for layer in layers:
+        layer.fixed = None
+    if features is None or not layers:
+        return
+    if not standardises_features_alone(decoder):
+        raise ValueError("the statistics of this decoder's batch norm need a gradient.")
+    for layer in layers:
+        layer.is_measuring = True
+    with torch.no_grad():
+        decoder.start(features)
+    for layer in layers:
+        layer.is_measuring = False
+
+
+def standardises_features_alone(decoder: Decoder) -> bool:
+    """Whether no batch norm of the decoder stands behind a layer that is trained."""
+    return not any(
+        layer.norm.affine for layer in decoder.modules() if isinstance(layer, _OverChannels)
+    )
+
+
+def has_batch_norm(decoder: Decoder) -> bool:
+    """Whether the decoder standardises by the statistics of a batch."""
+    return any(isinstance(layer, _OverChannels) for layer in decoder.modules())
+
+
+class _Statistics(NamedTuple):
+    """Of each channel, over the batch of all processes, each (C,)."""
+
+    mean: Tensor
+    variance: Tensor  # biased
+
+
 class _OverChannels(nn.Module):
+    """A batch norm of the last axis, over the batch of all processes.
+
+    `nn.SyncBatchNorm` does the same on GPUs alone.
+
+    Attributes:
+        fixed: statistics to use instead of a batch's own.
+        is_measuring: whether the next batch's statistics become `fixed`.
+    """
+
     def __init__(self, norm: nn.BatchNorm1d) -> None:
         super().__init__()
         self.norm = norm
+        self.fixed: _Statistics | None = None
+        self.is_measuring = False
 
     def forward(self, values: Tensor) -> Tensor:
         flat, norm = torch.flatten(values, 0, -2), self.norm
-        if len(flat) > 1:
+        if self.training and (_num_ranks() > 1 or self.is_measuring or self.fixed is not None):
+            flat = self._shared(flat)
+        elif len(flat) > 1:
             flat = norm(flat)
         else:  # one vector has no variance: the running statistics (at first 0 and 1) are used
             flat = functional.batch_norm(
                 flat, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
             )
         return flat.view_as(values)
+
+    def _shared(self, flat: Tensor) -> Tensor:
+        """Standardise (R, C) of which other processes, or other parts of the batch, have more."""
+        norm, statistics = self.norm, self.fixed
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        if self.is_measuring or statistics is None:
+            statistics = self._measure(flat.float())
+        if self.is_measuring:
+            self.fixed = statistics
+        scale = torch.rsqrt(statistics.variance + norm.eps)
+        if norm.affine:
+            scale = scale * norm.weight
+        standard = (flat.float() - statistics.mean) * scale
+        return (standard + norm.bias if norm.affine else standard).to(flat.dtype)
+
+    def _measure(self, flat: Tensor) -> _Statistics:
+        """The statistics of (R, C) of all processes; the running ones take their share of them."""
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        assert norm.momentum is not None
+        count = _over_ranks(flat.new_tensor(float(len(flat))))
+        mean = _over_ranks(flat.sum(0)) / count
+        variance = _over_ranks((flat - mean).square().sum(0)) / count
+        with torch.no_grad():
+            norm.num_batches_tracked += 1
+            norm.running_mean.lerp_(mean, norm.momentum)
+            unbiased = variance * count / (count - 1).clamp_min(1)
+            norm.running_var.lerp_(unbiased, norm.momentum)
+        return _Statistics(mean, variance)
+
+
+def _num_ranks() -> int:
+    is_one_of_several = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if is_one_of_several else 1
+
+
+def _over_ranks(values: Tensor) -> Tensor:
+    """The sum over all processes, with gradient."""
+    if _num_ranks() == 1:
+        return values
+    from torch.distributed.nn.functional import all_reduce
+
+    summed: Tensor = all_reduce(values)
+    return summed

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from captionlab.decoders import Decoder, TeacherForced
-from captionlab.objectives.protocol import Objective, cross_entropy
+from captionlab.objectives.protocol import Mean, Objective, cross_entropy, num_targets
 from captionlab.options import NonNegative, Probability
-from captionlab.types import CaptionBatch
+from captionlab.types import PAD_ID, CaptionBatch
 
 
 class CrossEntropy(Objective):
@@ -29,6 +29,7 @@ class CrossEntropy(Objective):
     """
 
     compilable = True
+    countable = True
 
     def __init__(self, label_smoothing: Probability, doubly_stochastic: NonNegative = 0.0) -> None:
         self.label_smoothing = label_smoothing
@@ -38,23 +39,31 @@ class CrossEntropy(Objective):
     def needs_attention(cls, options: Mapping[str, Any]) -> bool:
         return bool(options.get("doubly_stochastic"))
 
-    def __call__(
+    def means(
         self, decoder: Decoder, batch: CaptionBatch, progress: float
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[list[Mean], dict[str, Mean]]:
         predictions = decoder(batch.features, batch.tokens)
-        loss = cross_entropy(predictions, self.label_smoothing)
+        loss = Mean(cross_entropy(predictions, self.label_smoothing), len(predictions.targets))
         if not self.doubly_stochastic:
-            return loss, {}
-        penalty = _unevenness(predictions)
-        return loss + self.doubly_stochastic * penalty, {"unevenness": float(penalty.detach())}
+            return [loss], {}
+        penalty, num_captions = _unevenness(predictions)
+        weighted = Mean(self.doubly_stochastic * penalty, num_captions)
+        return [loss, weighted], {"unevenness": Mean(penalty.detach(), num_captions)}
+
+    def counts(self, tokens: Tensor) -> list[int]:
+        num_captions = int((tokens[:, :, 1:] != PAD_ID).any(-1).sum())
+        return [num_targets(tokens), *([num_captions] if self.doubly_stochastic else [])]
 
 
-def _unevenness(predictions: TeacherForced) -> Tensor:
-    """Mean squared distance from one of a caption's attention to a position, summed over tokens."""
+def _unevenness(predictions: TeacherForced) -> tuple[Tensor, int]:
+    """Mean squared distance from one of a caption's attention to a position, summed over tokens.
+
+    The mean is over captions and positions; the second value is how many captions there are.
+    """
     attention = predictions.attention
     if attention is None:
         raise ValueError("doubly_stochastic needs a decoder that attends to positions.")
     captions, number = predictions.captions.unique(return_inverse=True)
     zeros = torch.zeros((len(captions), attention.shape[-1]), device=number.device)
     sums = zeros.index_add(0, number, attention.float())
-    return (1 - sums).square().mean()
+    return (1 - sums).square().mean(), len(captions)

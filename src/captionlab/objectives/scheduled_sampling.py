@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from captionlab.decoders import Decoder
-from captionlab.objectives.protocol import Objective, cross_entropy
+from captionlab.objectives.protocol import Mean, Objective, cross_entropy, num_targets
 from captionlab.search.protocol import forbid_special
 from captionlab.search.sampling import draw_words
 from captionlab.types import END_ID, PAD_ID, CaptionBatch
@@ -39,6 +39,8 @@ class ScheduledSampling(Objective):
     Source:
         Bengio et al. 2015, sec. 2.4, each curve over the share of the training's steps done.
     """
+
+    countable = True
 
     def __init__(
         self,
@@ -74,15 +76,18 @@ class ScheduledSampling(Objective):
             way = (1 / (1 + math.exp(_STEEPNESS * (0.5 - progress))) - edge) / (1 - 2 * edge)
         return self.first_share + (self.last_share - self.first_share) * way
 
-    def __call__(
+    def counts(self, tokens: Tensor) -> list[int]:
+        return [num_targets(tokens)]
+
+    def means(
         self, decoder: Decoder, batch: CaptionBatch, progress: float
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[list[Mean], dict[str, Mean]]:
         share = self.share(progress)
         if share == 1:
             loss = cross_entropy(decoder(batch.features, batch.tokens))
         else:
             loss = _sampled(decoder, batch, share)
-        return loss, {"true_words": share}
+        return [Mean(loss, num_targets(batch.tokens))], {"true_words": Mean(share, 1)}
 
 
 def _sampled(decoder: Decoder, batch: CaptionBatch, share: float) -> Tensor:

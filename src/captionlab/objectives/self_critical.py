@@ -12,7 +12,7 @@ from captionlab.decoders import Decoder
 from captionlab.metrics.counting import NGramReferences
 from captionlab.metrics.definitions.bleu import bleu, bleu_statistics
 from captionlab.metrics.definitions.cider import cider_d
-from captionlab.objectives.protocol import Objective
+from captionlab.objectives.protocol import Mean, Objective
 from captionlab.options import Count, NonNegative, Positive
 from captionlab.search import GreedySearch, SampleSearch, caption_tokens
 from captionlab.text import Vocabulary, mirror_words
@@ -111,9 +111,9 @@ class SelfCritical(Objective):
             return f"num_samples must be at least 2 for the baseline of samples, found {number}."
         return None
 
-    def __call__(
+    def means(
         self, decoder: Decoder, batch: CaptionBatch, progress: float
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[list[Mean], dict[str, Mean]]:
         decoder.eval()
         drawn = self._draw(decoder, batch.features)
         rewarded = [caption for captions in drawn for caption in captions]
@@ -139,7 +139,10 @@ class SelfCritical(Objective):
             baseline = (sampled.sum(-1, keepdim=True) - sampled) / (self.num_samples - 1)
         advantage = (sampled - baseline).flatten()
         loss = -(advantage[captions] * log_probs).mean()
-        return loss, {"reward": float(sampled.mean()), "baseline": float(baseline.mean())}
+        return [Mean(loss, len(log_probs))], {
+            "reward": Mean(sampled.mean(), num_drawn),
+            "baseline": Mean(baseline.mean(), num_drawn),
+        }
 
     def _draw(self, decoder: Decoder, features: ImageFeatures) -> list[list[Hypothesis]]:
         """Captions of each image, drawn from the model's own distribution."""

@@ -6,12 +6,19 @@ import csv
 import io
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from PIL import Image
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from captionlab.files import write_atomically
+
+
+def set_rank(rank: int) -> None:
+    """Tell Lightning's loggers whether to write: they would believe SLURM_PROCID."""
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
 
 
 class MetricsCSV(Logger):
@@ -26,6 +33,7 @@ class MetricsCSV(Logger):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
+        self._is_saved = True  # a process whose forks train has no rows of its own to write
         self._rows: dict[int, dict[str, str]] = {}
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
@@ -54,16 +62,28 @@ class MetricsCSV(Logger):
         values = {name: value for name, value in metrics.items() if not name.endswith("_step")}
         row.update({name: f"{value:.6g}" for name, value in values.items() if name != "epoch"})
         row["step"] = str(step)
+        self._is_saved = False
 
     @rank_zero_only
     def save(self) -> None:
-        """Write all rows."""
+        """Write all rows, if there is anything new in them."""
+        if self._is_saved:
+            return
         names = sorted({name for row in self._rows.values() for name in row} - {"epoch", "step"})
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, ["epoch", "step", *names])
         writer.writeheader()
         writer.writerows(row for _, row in sorted(self._rows.items()))
         write_atomically(self.path, text.getvalue())
+        self._is_saved = True
+
+
+@runtime_checkable
+class PictureLogger(Protocol):
+    """A logger that takes pictures, too."""
+
+    def log_picture(self, name: str, path: Path, step: int) -> None:
+        """Log a PNG file."""
 
 
 class TensorBoardRunLogger(TensorBoardLogger):
@@ -76,3 +96,9 @@ class TensorBoardRunLogger(TensorBoardLogger):
 
     def __init__(self, run_folder: Path, run_id: str) -> None:
         super().__init__(run_folder, name="", version="tensorboard", default_hp_metric=False)
+
+    @rank_zero_only
+    def log_picture(self, name: str, path: Path, step: int) -> None:
+        """Log a PNG file."""
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        self.experiment.add_image(name, pixels, step, dataformats="HWC")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -16,25 +17,31 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from captionlab.batches import Batch, BatchPart
 from captionlab.decoders import Decoder
+from captionlab.decoders.conditioning import fix_statistics
 from captionlab.encoders import Encoder
 from captionlab.images.preprocessing import normalise
 from captionlab.metrics import CaptionMetrics
-from captionlab.objectives import Objective
+from captionlab.objectives import Mean, Objective, num_targets, total
 from captionlab.search import Search
 from captionlab.seeding import derive_seed
 from captionlab.text import Vocabulary
 from captionlab.training.compilation import compile_decoder, compile_errors, pad_for_graph
 from captionlab.training.optimizers import OptimizerFactory, parameter_groups
+from captionlab.training.random_state import random_state, restore_random_state
 from captionlab.training.schedules import Schedule
+from captionlab.training.sums import RunningMean, over_ranks, sums_over_ranks
 from captionlab.types import CaptionBatch, PixelBatch
 
 
 class CaptioningModule(pl.LightningModule):
     """Trains a decoder on features of a frozen encoder, or both on pixels.
 
-    Every epoch draws its random numbers from a seed of its own, so that a run resumed at an epoch
-    goes on as if it had never stopped.
+    Every epoch draws its random numbers from a seed of its own, and a checkpoint inside an epoch
+    holds the state of the generators, so that a resumed run gives what it would have given.
+
+    The loss is the mean over the batch of all processes and all accumulated parts.
 
     Args:
         encoder: what makes features of pixels, prepared; None where batches have features.
@@ -92,6 +99,12 @@ class CaptioningModule(pl.LightningModule):
         if compiled:
             compile_decoder(decoder)
         self.train_seconds = 0.0
+        self._train_loss = RunningMean()  # over images
+        self._val_loss = RunningMean()  # over tokens
+        self._part_counts: Tensor | None = None  # of the loss's means, over all parts
+        self._parts: list[tuple[int, Tensor]] = []  # images, and sums to log, of those done
+        self._random_state: list[dict[str, Tensor]] | None = None
+        self._in_epoch = False
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         trained = [] if self.encoder is None else self.encoder.trained_parameters()
@@ -129,38 +142,90 @@ class CaptioningModule(pl.LightningModule):
             GradClipAlgorithmType(gradient_clip_algorithm or "norm"),
         )
 
+    def on_train_start(self) -> None:
+        # Not only in on_train_epoch_start, which Lightning leaves out inside an epoch.
+        self._epoch_began = time.perf_counter()
+        if self._random_state is not None:
+            restore_random_state(self._random_state, self.global_rank, self.device)
+            self._random_state = None
+
     def on_train_epoch_start(self) -> None:
         rank_seed = derive_seed(self.seed, "epoch", self.current_epoch, self.global_rank)
         torch.manual_seed(rank_seed)
         self._epoch_began = time.perf_counter()
+        self._train_loss.reset()
 
-    def training_step(self, batch: CaptionBatch | PixelBatch, batch_idx: int) -> Tensor:
+    @property
+    def mean_train_loss(self) -> Tensor:
+        """Of the epoch so far, over images."""
+        return self._train_loss.compute()
+
+    def training_step(self, batch: Batch | BatchPart, batch_idx: int) -> Tensor:
+        self._in_epoch = True
+        if isinstance(batch, BatchPart):
+            if batch.whole is not None:
+                self._start_parts(batch.whole)
+            batch = batch.part
         progress = self.global_step / self._num_steps
         encoded = self._encode(batch)
         if self.compiled:
             encoded = replace(encoded, tokens=pad_for_graph(encoded.tokens))
         with compile_errors():
-            loss, extra = self.objective(self.decoder, encoded, progress)
-        self.log(
-            "train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch)
-        )
+            means, logged = self.objective.means(self.decoder, encoded, progress)
+        return self._combine(means, logged, len(batch))
+
+    def _start_parts(self, whole: Batch) -> None:
+        """Take from a process's whole batch what every part of it needs to know."""
+        counts = [float(count) for count in self.objective.counts(whole.tokens)]
+        self._part_counts = over_ranks(torch.tensor(counts, device=self.device))
+        fix_statistics(self.decoder, None if self.encoder else self._encode(whole).features)
+
+    def _combine(
+        self, means: Sequence[Mean], logged: Mapping[str, Mean], num_images: int
+    ) -> Tensor:
+        """The loss whose gradients, averaged over processes and parts, are the whole batch's."""
+        num_shares = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        loss = total([mean.value for mean in means])
+        value, others = loss.detach(), {name: mean.value for name, mean in logged.items()}
+        if num_shares > 1:
+            sums = sums_over_ranks([*means, *logged.values()], self.device)
+            counts = sums[1, : len(means)] if self._part_counts is None else self._part_counts
+            weights = [num_shares * m.count / n for m, n in zip(means, counts, strict=True)]
+            loss = total([m.value * w for m, w in zip(means, weights, strict=True)])
+            self._parts.append((num_images, sums))
+            if len(self._parts) < self.trainer.accumulate_grad_batches:
+                return loss
+            num_images = sum(number for number, _ in self._parts)
+            weighted, counts = torch.stack([sums for _, sums in self._parts]).sum(0)
+            self._parts = []
+            values = weighted / counts
+            value, others = (
+                values[: len(means)].sum(),
+                dict(zip(logged, values[len(means) :], strict=True)),
+            )
+        self._train_loss.update(value, num_images)
+        self.log("train/loss_step", value, prog_bar=True, batch_size=num_images)
         self.log_dict(
-            {f"train/{name}": value for name, value in extra.items()}, batch_size=len(batch)
+            {f"train/{name}": float(other) for name, other in others.items()},
+            batch_size=num_images,
         )
         return loss
 
-    def validation_step(self, raw: CaptionBatch | PixelBatch, batch_idx: int) -> None:
+    def validation_step(self, raw: Batch, batch_idx: int) -> None:
         batch = self._encode(raw)
         # A graph for it would not pay.
         with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
             loss = self.objective.validate(self.decoder, batch)
-        self.log("val/loss", loss, batch_size=len(batch), sync_dist=True)
+        self._val_loss.update(loss, num_targets(batch.tokens))
         captions = self.validation_search(self.decoder, batch.features)
         self.validation_metrics.update(
             batch.image_ids, [self.vocabulary.decode(caption.tokens) for caption in captions]
         )
 
     def on_validation_epoch_end(self) -> None:
+        loss, num_tokens = over_ranks(self._val_loss.sums.to(self.device))
+        self._val_loss.reset()
+        self.log("val/loss", loss / num_tokens)
         scores = self.validation_metrics.compute()
         self.validation_metrics.reset()
         self.log_dict({f"val/{name}": value for name, value in scores.corpus.items()})
@@ -168,23 +233,46 @@ class CaptioningModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         # Before the checkpoint callbacks: what they save has this epoch's time and score in it.
         self.train_seconds += time.perf_counter() - self._epoch_began
+        self._in_epoch = False
+        self._log_epoch()
         schedule = self.lr_schedulers()
         if isinstance(schedule, ReduceLROnPlateau):
             schedule.step(float(self.trainer.callback_metrics[self.monitor]))
 
+    def _log_epoch(self) -> None:
+        """Log the epoch's loss; Lightning would hand it to the loggers after the checkpoint.
+
+        A run killed in between would resume in the next epoch, and never log this one.
+        """
+        name, loss = "train/loss_epoch", self.mean_train_loss
+        self.log(name, loss, logger=False)
+        values = {name: float(loss), "epoch": self.current_epoch}
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.global_step - 1)
+            logger.save()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        is_last_epoch = self.current_epoch + 1 == self.trainer.max_epochs
+        seconds = time.perf_counter() - self._epoch_began if self._in_epoch else 0.0
         checkpoint["captionlab"] = {
             **self.identity,
             "vocabulary": self.vocabulary.to_list(),
-            "train_seconds": self.train_seconds,
-            "finished": self.trainer.should_stop
-            or self.current_epoch + 1 == self.trainer.max_epochs,
+            "train_seconds": self.train_seconds + seconds,
+            "finished": not self._in_epoch and (self.trainer.should_stop or is_last_epoch),
         }
+        if self._in_epoch:
+            checkpoint["captionlab"]["train_loss"] = self._train_loss.sums.cpu()
+            checkpoint["captionlab"]["random_state"] = random_state(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.train_seconds = checkpoint["captionlab"]["train_seconds"]
+        saved = checkpoint["captionlab"]
+        self.train_seconds = saved["train_seconds"]
+        self._in_epoch = "random_state" in saved
+        if self._in_epoch:
+            self._train_loss.sums = saved["train_loss"]
+            self._random_state = saved["random_state"]
 
-    def _encode(self, batch: CaptionBatch | PixelBatch) -> CaptionBatch:
+    def _encode(self, batch: Batch) -> CaptionBatch:
         """What the decoder sees, in float32."""
         if isinstance(batch, PixelBatch):
             assert self.encoder is not None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge
 
+from captionlab.devices import num_devices
 from captionlab.errors import ConfigError
-from captionlab.options import Count, Derived, NonNegative
+from captionlab.options import Count, NonNegative, Positive
 
 if TYPE_CHECKING:  # it takes seconds to import, and options are read at every start
     import pytorch_lightning as pl
@@ -18,26 +21,9 @@ if TYPE_CHECKING:  # it takes seconds to import, and options are read at every s
     from pytorch_lightning.loggers import Logger
 
 
-def make_trainer(
-    *,
-    accelerator: str,
-    devices: int | str | list[int],
-    num_nodes: Count,
-    precision: Literal[
-        "auto", "32-true", "32", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"
-    ],
-    max_epochs: Count,
-    gradient_clip_val: NonNegative | None,
-    log_every_n_steps: Count,
-    enable_progress_bar: bool | None,
-    enable_model_summary: bool,
-    num_sanity_val_steps: Annotated[int, Ge(-1)],
-    callbacks: Sequence[Callback],
-    loggers: Sequence[Logger],
-    folder: Annotated[Path, Derived],
-    **others: Any,
-) -> pl.Trainer:
-    """The Trainer of a run.
+@dataclass(frozen=True)
+class TrainerOptions:
+    """Arguments of Lightning's Trainer that a run sets; any other of them may be added.
 
     Args:
         accelerator: `auto`, `cpu`, `gpu`, `mps` or another of Lightning's.
@@ -50,38 +36,75 @@ def make_trainer(
         enable_progress_bar: null for a bar where a person is watching.
         enable_model_summary: whether a table of layers is printed.
         num_sanity_val_steps: validation batches before training; -1 for all.
+        checkpoint_every_minutes: how often a checkpoint to resume from is saved inside an epoch;
+            null for at the ends of epochs alone. Not Lightning's.
+        checkpoint_every_steps: likewise, in optimizer steps.
+    """
+
+    accelerator: str
+    devices: int | str | list[int]
+    num_nodes: Count
+    precision: Literal[
+        "auto", "32-true", "32", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"
+    ]
+    max_epochs: Count
+    gradient_clip_val: NonNegative | None
+    log_every_n_steps: Count
+    enable_progress_bar: bool | None
+    enable_model_summary: bool
+    num_sanity_val_steps: Annotated[int, Ge(-1)]
+    checkpoint_every_minutes: Positive | None
+    checkpoint_every_steps: Count | None
+
+
+def make_trainer(
+    options: Mapping[str, Any],
+    precision: str,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    folder: Path,
+) -> pl.Trainer:
+    """The Trainer of a run.
+
+    Args:
+        options: of `TrainerOptions`, and any other argument of Lightning's Trainer.
+        precision: number format, no longer `auto`.
         callbacks: called in this order.
         loggers: of curves.
         folder: of the run.
-        others: any other argument of Lightning's Trainer.
 
     Raises:
         ConfigError: if Lightning refuses an argument.
     """
     import pytorch_lightning as pl
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.utilities.exceptions import MisconfigurationException
     from pytorch_lightning.callbacks import TQDMProgressBar
 
-    # A log file gets the epoch lines alone.
-    bar = sys.stderr.isatty() if enable_progress_bar is None else enable_progress_bar
+    from captionlab.training.callbacks import LastCheckpoint
+    from captionlab.training.checkpoints import CheckpointFiles
+
+    arguments = dict(options)
+    minutes, steps = (arguments.pop(f"checkpoint_every_{unit}") for unit in ("minutes", "steps"))
+    if arguments["enable_progress_bar"] is None:  # a log file gets the epoch lines alone
+        arguments["enable_progress_bar"] = sys.stderr.isatty()
+    bar = [TQDMProgressBar(leave=False)] if arguments["enable_progress_bar"] else []
+    plugins: list[Any] = [CheckpointFiles()]
+    per_node = num_devices(arguments["devices"], arguments["accelerator"])
+    num_processes = arguments["num_nodes"] * per_node
+    if int(os.environ.get("SLURM_NTASKS", num_processes)) != num_processes:
+        plugins.append(LightningEnvironment())  # SLURM's tasks are not the run's processes
+    last = LastCheckpoint(folder / "checkpoints" / "last.ckpt", minutes, steps)
+    arguments |= {
+        "precision": precision,
+        "logger": list(loggers),
+        "callbacks": [*bar, *callbacks, last],
+        "default_root_dir": folder,
+        "plugins": plugins,
+        "use_distributed_sampler": False,  # ours shards by rank and never pads validation
+    }
     try:
-        return pl.Trainer(
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            precision=precision,  # type: ignore[arg-type]  # resolved by the caller
-            max_epochs=max_epochs,
-            gradient_clip_val=gradient_clip_val,
-            log_every_n_steps=log_every_n_steps,
-            enable_progress_bar=bar,
-            enable_model_summary=enable_model_summary,
-            num_sanity_val_steps=num_sanity_val_steps,
-            logger=list(loggers),
-            callbacks=[*([TQDMProgressBar(leave=False)] if bar else []), *callbacks],
-            default_root_dir=folder,
-            use_distributed_sampler=False,  # ours shards by rank and never pads validation
-            **others,
-        )
+        return pl.Trainer(**arguments)
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ConfigError(f"trainer: {error}") from error
 

@@ -64,6 +64,10 @@ class WandbRunLogger(WandbLogger):
             ) from error
         super().__init__(experiment=experiment)
 
+    def log_picture(self, name: str, path: Path, step: int) -> None:
+        """Log a PNG file."""
+        self.log_image(name, [str(path)], step)
+
 
 def finish_wandb(exit_code: int) -> None:
     """End this process's W&B run, if there is one, so that the next does not go on in it."""
