@@ -10,6 +10,7 @@ import torch
 from captionlab.captioner.load import load_run
 from captionlab.captioner.photos import caption_photos
 from captionlab.cli import main
+from captionlab.cli.caption import _picture_names
 from captionlab.errors import ConfigError, DataError
 from tests.captioner.test_captioner import ids_of, place
 from tests.support.runs import Place
@@ -64,3 +65,11 @@ def test_the_command_prints_captions_and_draws_attention(
     assert (tmp_path / "maps" / f"{photo.stem}.png").read_bytes().startswith(b"\x89PNG")
     assert main(["caption", str(run), "nowhere.jpg"]) == 1
     assert "there is no photo nowhere.jpg" in capsys.readouterr().err
+
+
+def test_photos_of_one_name_get_pictures_of_their_own(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a/x.jpg", "b/x.jpg", "b/y.jpg")]
+    assert list(_picture_names(paths).values()) == ["a-x.png", "b-x.png", "b-y.png"]
+    assert _picture_names(paths[1:]) == {paths[1]: "x.png", paths[2]: "y.png"}
+    both = [tmp_path / "x.jpg", tmp_path / "x.png"]
+    assert list(_picture_names(both).values()) == ["x.jpg.png", "x.png.png"]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from captionlab.cli import main
 from captionlab.corpora.corpus import CaptionCorpus
+from captionlab.locks import OwnedLock
 from tests.features.test_store import MeanColour, build
 
 
@@ -33,7 +33,7 @@ def test_features_are_listed_verified_and_removed(
     assert main(["features", "verify", *cache]) == 1
     assert f"{name}: pooled.npy is damaged (images 0 to 39" in capsys.readouterr().out
 
-    with FileLock(tmp_path / "features" / f".{name}.lock"):
+    with OwnedLock(tmp_path / "features" / f".{name}.owner").hold():
         assert main(["features", "remove", name, *cache]) == 1
     assert "being encoded by another process" in capsys.readouterr().err
     assert main(["features", "remove", name, *cache]) == 0

@@ -85,3 +85,16 @@ def test_other_bad_input_is_one_line(file: Path, tmp_path: Path) -> None:
         read_results(file, IMAGES, tmp_path / "images")
     with pytest.raises(DataError, match="cannot be read"):
         read_results(file, IMAGES, tmp_path / "none")
+
+
+def test_json_is_no_text_though_a_list_of_images_is_given(file: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.write_text("\n".join(IMAGES) + "\n")
+    for text in ("\n".join(map(json.dumps, entries())), json.dumps(entries(), indent=1)):
+        file.write_text(text)
+        assert read_results(file, IMAGES, images) == CAPTIONS
+    file.write_text('{"image_id": 10, "caption"\n')
+    with pytest.raises(DataError, match="line 1 is not valid JSON"):
+        read_results(file, IMAGES, images)
+    file.write_text("[a] dog\n{a cat}\na bird\n")
+    assert read_results(file, IMAGES, images)["10.jpg"] == ["[a] dog"]

@@ -7,9 +7,8 @@ import pytest
 from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.errors import DataError
 from captionlab.evaluation.evaluate import score_written
-from captionlab.evaluation.models import WrittenCaptions
-from captionlab.evaluation.request import Request
-from captionlab.evaluation.scoring import score_captions
+from captionlab.evaluation.request import Request, WrittenCaptions
+from captionlab.evaluation.scoring import clean, score_captions
 from captionlab.metrics import java, registry
 
 CIDER = registry.RANKING + registry.PYTHON_SUFFIX
@@ -75,3 +74,17 @@ def test_a_metric_with_jars_is_computed_where_a_folder_is_named(
     asked = score_written("x", written, Request(jar_folder=shapes.images[0].path.parent)).result
     assert "SPICE needs stanford-corenlp-3.6.0.jar" in asked.missing["spice"]
     assert asked.scores == without.scores
+
+
+def test_cleaned_references_are_scored_under_names_of_their_own(shapes: CaptionCorpus) -> None:
+    assert clean("A dog's T-shirt, in red.") == "a dogs t shirt in red"
+    written = WrittenCaptions(shapes, {i: [text] for i, text in by_people(shapes).items()})
+    cleaned = score_written("x", written, Request(tokenizer="python", cleaned=True))
+    official = score_written("x", written, PYTHON)
+    assert cleaned.data == f"{official.data}-cleaned"
+    for names in (cleaned.result.scores, cleaned.result.blind, cleaned.predictions[0].scores):
+        assert names
+        assert all(name.endswith("_pyptb_cleaned") for name in names)
+    assert [p.caption for p in cleaned.predictions] == [p.caption for p in official.predictions]
+    assert registry.is_ranking("cider_d_pyptb_cleaned")
+    assert registry.find_score("cider_d_cleaned").title == "CIDEr-D (cleaned)"

@@ -114,3 +114,21 @@ def test_holm_by_hand() -> None:
 def test_runs_on_other_images_are_refused() -> None:
     with pytest.raises(ValueError, match="same images"):
         compare([[statistics(0, 10)], [statistics(0, 11)]])
+
+
+def test_pairs_that_are_chosen_get_what_all_pairs_would_get_before_correction() -> None:
+    systems = [[statistics(k, shift=0.1 * k)] for k in range(3)]
+    (one,) = (t for t in compare(systems, 300, pairs=[(0, 2)]).tests if t.score == "cider_d")
+    alone = compare([systems[0], systems[2]], 300)
+    (expected,) = (t for t in alone.tests if t.score == "cider_d")
+    assert (one.difference, one.p_randomisation) == (expected.difference, expected.p_randomisation)
+
+
+def test_systems_that_differ_on_few_images_tie_exactly_under_exchange() -> None:
+    # Half of the exchanges leave the one differing image alone and half mirror the difference:
+    # every exchange is as extreme as what was observed, whatever rounding does to the sums.
+    values = np.random.default_rng(0).random(500).tolist()
+    other = [values[0] + 1e-9, *values[1:]]
+    systems = [[CorpusStatistics({"cider_d": column}, {})] for column in (values, other)]
+    (test,) = compare(systems, 400).tests
+    assert test.p_randomisation == 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def test_failed_and_damaged_runs_are_told_and_do_no_harm(tmp_path: Path) -> None
     assert "50.0" in text
     assert "no result: vgg-lstm-0: DataError: no photo\n" in text
     assert "result.json is damaged" in text
-    assert "absent/config.yaml cannot be read" in text
+    assert "no result: absent: not finished (never started)" in text
     assert text.count("no result: ") == 3
 
 
@@ -129,9 +130,10 @@ def test_a_failed_run_adds_no_column_and_no_seed(tmp_path: Path) -> None:
 
 def test_a_killed_run_is_told_as_unfinished(tmp_path: Path) -> None:
     killed = write_run(tmp_path, "vgg", "lstm", 0, None)
-    (killed / "status.json").write_text(json.dumps({"state": "running", "error": None}))
+    (killed / "status.json").write_text(json.dumps({"state": "running", "reason": None}))
+    os.utime(killed / "status.json", (0, 0))  # the last heartbeat
     text = printed(Comparison.read([killed, write_run(tmp_path, "resnet", "lstm", 0, 0.5)]))
-    assert "not finished (state: running); run the same command again to resume" in text
+    assert "was killed, or its machine died; run the same command again to resume" in text
 
 
 def test_files_are_equal_for_equal_runs(tmp_path: Path) -> None:
@@ -139,13 +141,14 @@ def test_files_are_equal_for_equal_runs(tmp_path: Path) -> None:
     runs.mkdir()
     folders = [write_run(runs, "vgg", d, s, 0.3 + s) for d in ("lstm", "gru") for s in (0, 1)]
     written = [Comparison.read(folders).write(tmp_path / name) for name in ("one", "two")]
-    assert [path.name for path in written[0]] == ["results.csv", "results.md", "comparison.png"]
+    names = ["index.html", "results.csv", "results.md", "comparison.png", "comparison.svg"]
+    assert [path.name for path in written[0]] == names
     for one, other in zip(*written, strict=True):
         assert one.read_bytes() == other.read_bytes()
-    rows = list(csv.DictReader(written[0][0].open()))
+    rows = list(csv.DictReader(written[0][1].open()))
     assert len(rows) == 4
     assert {float(row["cider_d"]) for row in rows} == {0.3, 1.3}
-    assert written[0][2].read_bytes()[:4] == b"\x89PNG"
+    assert written[0][3].read_bytes()[:4] == b"\x89PNG"
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
@@ -247,9 +250,80 @@ def test_runs_on_other_images_are_not_tested_against_each_other(tmp_path: Path) 
     assert Comparison.read(folders).differences is None
 
 
+def test_why_there_are_no_intervals_is_said(tmp_path: Path) -> None:
+    folders = [
+        write_predictions(write_run(tmp_path, "resnet", "lstm", 0, 0.9), 0.4, 30),
+        write_predictions(write_run(tmp_path, "vgg", "lstm", 0, 0.5), 0.0, 29),
+    ]
+    assert "no intervals and tests: the runs scored different images" in printed(
+        Comparison.read(folders)
+    )
+    (folders[0] / "predictions.jsonl").write_text("{")
+    assert "predictions.jsonl, line 1 is damaged" in printed(Comparison.read(folders))
+
+
+def test_runs_of_different_data_sets_are_compared_apart(tmp_path: Path) -> None:
+    flickr, drawn, other = (
+        {"name": "flickr8k"},
+        {"name": "shapes", "num_test": 3},
+        "shapes-other999",
+    )
+    runs = {
+        write_run(tmp_path, "vgg", "lstm", 0, 0.4, data=flickr): "f",
+        write_run(tmp_path, "vgg", "lstm", 1, 0.9, data=drawn): "drawn111111",
+        write_run(tmp_path, "resnet", "lstm", 1, 0.8, data=drawn): "drawn111111",
+        write_run(tmp_path, "vgg", "gru", 0, 0.7, data={**drawn, "num_test": 9}): "other999999",
+    }
+    for folder, corpus in runs.items():
+        (folder / "manifest.json").write_text(json.dumps({"corpus": corpus}))
+    failed = write_run(tmp_path, "resnet", "gru", 0, None, data=drawn)
+    comparisons = {c.data: c for c in Comparison.read_each([*runs, failed])}
+    assert comparisons.keys() == {"flickr8k", "shapes-drawn111", other}
+    assert [len(c.runs) for c in comparisons.values()] == [1, 3, 1], "a failed run joins its data"
+    assert "Test split of flickr8k" in printed(comparisons["flickr8k"])
+    (one,) = Comparison.read_each([folder for folder in runs if runs[folder] == "drawn111111"])
+    assert one.data == "shapes"
+
+
+def test_what_is_true_of_the_scene_stands_beside_the_scores(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "vgg", "lstm", 0, 0.4)
+    value = json.loads((folder / "result.json").read_text())
+    value["truth"]["all"] = 0.123
+    (folder / "result.json").write_text(json.dumps(value))
+    comparison = Comparison.read([folder])
+    assert "12.3" in printed(comparison, 80)
+    titles = [column.title for column in comparison.table().columns]
+    assert titles.index("CIDEr-D") < titles.index("true captions")
+
+
+def test_brackets_and_control_codes_in_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "vgg", "lstm", 0, 0.4)
+    config = {"encoder": {"name": "[/x]"}, "decoder": {"name": "a\x1b[31m"}, "seed": 0}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    text = printed(Comparison.read([folder]), 80)
+    assert "[/x]" in text
+    assert "\x1b" not in text
+    assert "\\x1b[31m" in text
+
+
+def test_of_many_systems_those_with_the_best_are_tested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("captionlab.reports.differences._MOST_PAIRED", 2)
+    folders = [
+        write_predictions(write_run(tmp_path, encoder, "lstm", 0, cider), cider)
+        for encoder, cider in (("a", 0.1), ("b", 0.5), ("c", 0.3))
+    ]
+    differences = Comparison.read(folders).differences
+    assert differences is not None
+    rows = list(csv.DictReader(io.StringIO(differences.every_pair().csv())))
+    pairs = {(row["first"], row["second"]) for row in rows if row["second"]}
+    assert pairs == {("b", "a"), ("b", "c")}
+
+
 def test_a_comparison_without_any_result_is_written(tmp_path: Path) -> None:
     written = Comparison.read([write_run(tmp_path, "vgg", "lstm", 0, None)]).write(tmp_path / "r")
-    assert [path.name for path in written] == ["results.csv", "results.md"]
+    assert [path.name for path in written] == ["index.html", "results.csv", "results.md"]
 
 
 def test_reading_reports_brings_no_torch() -> None:

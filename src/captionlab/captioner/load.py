@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +29,8 @@ from captionlab.corpora import CaptionCorpus
 from captionlab.corpora.datasets import CaptionDataset
 from captionlab.decoders import Decoder
 from captionlab.encoders import Encoder
-from captionlab.errors import CaptionLabError, ConfigError, RunError
+from captionlab.errors import CaptionLabError, ConfigError, RunError, StorageError
+from captionlab.files import read_whole
 from captionlab.run_files import RunFiles
 from captionlab.text import Tokenizer, Vocabulary
 
@@ -180,11 +183,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         RunError: if it is none.
+        StorageError: if it is damaged.
     """
     try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content = io.BytesIO(read_whole(path))
+        saved: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
         _ = saved["captionlab"]["features"]
     except Exception as error:  # torch raises many kinds for a file that is not its own
+        if isinstance(error, StorageError) and zipfile.is_zipfile(path):
+            raise
         reason = str(error).splitlines()[0] if str(error) else "no reason"
         raise RunError(
             f"{path} is no checkpoint of captionlab ({type(error).__name__}: {reason})."

@@ -13,8 +13,6 @@ from captionlab.errors import ConfigError
 from captionlab.features.source import EncoderFeatures
 from captionlab.images.pixels import Photos, pixel_batches
 from captionlab.search import attention_maps
-from captionlab.text import Vocabulary
-from captionlab.types import Hypothesis
 
 _BATCH_SIZE = 16  # photos
 
@@ -27,7 +25,7 @@ class CaptionedPhoto:
         path: of the photo.
         pixels: as the encoder saw them, uint8 (3, S, S).
         captions: text and log-probability, best first.
-        words: of the best, `<end>` last if the model wrote it.
+        words: of the best.
         attention: weights for each of these, floating point (T, P); None unless asked for.
         grid_size: rows and columns of the P positions.
     """
@@ -86,12 +84,9 @@ def caption_photos(
                 (captioner.vocabulary.decode(hypothesis.tokens), hypothesis.log_probability)
                 for hypothesis in ranked[:num_captions]
             ]
-            words = _words(captioner.vocabulary, ranked[0])
+            words = [captioner.vocabulary.decode([token]) for token in ranked[0].tokens]
+            if attention is not None:
+                attention = attention[: len(words)]  # not of the end
             yield CaptionedPhoto(
                 path, photo, texts, words, attention, source.feature_shape.grid_size
             )
-
-
-def _words(vocabulary: Vocabulary, caption: Hypothesis) -> list[str]:
-    words = [vocabulary.decode([token]) for token in caption.tokens]
-    return [*words, "<end>"] if caption.finished else words

@@ -20,6 +20,8 @@ are compared by paired tests.
 examples:
   captionlab evaluate RUN --split val --samples 5
   captionlab evaluate a.json b.jsonl --data /path/to/Flickr8k
+  captionlab evaluate --group init=init_1.txt,init_2.txt --group merge=merge_1.txt,merge_2.txt \\
+      --images test.txt --data /path/to/Flickr8k
   captionlab evaluate --ensemble RUN RUN"""
 
 
@@ -27,6 +29,7 @@ def add_parser(commands: Commands) -> None:
     """Add the command's arguments."""
     parser = commands.add_parser(
         "evaluate",
+        usage="%(prog)s TARGET [TARGET ...] [options]",
         help="score captions of a run, a checkpoint or a file",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -42,6 +45,13 @@ def add_parser(commands: Commands) -> None:
         metavar="RUN",
         help="score the captions of these finished runs as one ensemble",
     )
+    add(
+        "--group",
+        action="append",
+        default=[],
+        metavar="NAME=FILE,FILE",
+        help="captions of one system trained from several seeds, averaged and tested over seeds",
+    )
     add("--data", type=Path, metavar="ROOT", help="data set; a run's own unless given")
     add("--split", choices=("train", "val", "test"), default="test", help="default: test")
     add("--images", type=Path, metavar="FILE", help="images of a text file, one per line")
@@ -51,6 +61,13 @@ def add_parser(commands: Commands) -> None:
         choices=("stanford", "python"),
         default="stanford",
         help="python needs no Java; its scores have names of their own (default: stanford)",
+    )
+    add(
+        "--references",
+        choices=("official", "cleaned"),
+        default="official",
+        help="cleaned drops punctuation and hyphens of captions and references, as several papers "
+        "did; its scores have names of their own (default: official)",
     )
     add("--samples", type=int, default=0, metavar="N", help="draw N captions for diversity")
     add("--retrieval", type=int, default=0, metavar="N", help="find images among N by caption")
@@ -67,13 +84,9 @@ def run(options: argparse.Namespace) -> None:
     """
     from captionlab.evaluation.evaluate import evaluate, evaluate_ensemble
     from captionlab.evaluation.request import Request
-    from captionlab.reports.evaluation import print_evaluations, write_evaluation
+    from captionlab.reports.evaluation import System, print_evaluations, write_evaluation
 
-    names = [target.stem for target in options.targets]
-    if len(set(names)) != len(names):
-        raise ConfigError("targets must have different names, since their files are named so.")
-    if not names and not options.ensemble:
-        raise ConfigError("there is nothing to evaluate; name a TARGET, or --ensemble RUN RUN.")
+    groups = _groups(options.targets, options.group)
     request = Request(
         data=options.data,
         split=options.split,
@@ -83,25 +96,53 @@ def run(options: argparse.Namespace) -> None:
         num_samples=options.samples,
         pool_size=options.retrieval,
         jar_folder=options.spice,
+        cleaned=options.references == "cleaned",
         overrides=options.set,
     )
-    systems = [evaluate(target, request) for target in options.targets]
-    places = [target if target.is_dir() else target.parent for target in options.targets]
+    if not groups and not options.ensemble:
+        raise ConfigError("there is nothing to evaluate; name a TARGET, or --ensemble RUN RUN.")
+    systems, folders = [], []
+    for name, members in groups.items():
+        runs = [replace(evaluate(path, request), name=own) for own, path in members.items()]
+        systems.append(System(name, runs))
+        folders += [path if path.is_dir() else path.parent for path in members.values()]
     if options.ensemble:
-        systems.append(evaluate_ensemble(options.ensemble, request))
-        names.append(systems[-1].name)
-        places.append(options.ensemble[0])
-    if len({tuple(p.image_id for p in system.predictions) for system in systems}) != 1:
+        ensemble = evaluate_ensemble(options.ensemble, request)
+        systems.append(System(ensemble.name, [ensemble]))
+        folders.append(options.ensemble[0])
+    evaluations = [evaluation for system in systems for evaluation in system.runs]
+    if len({tuple(p.image_id for p in one.predictions) for one in evaluations}) != 1:
         raise ConfigError("targets have captions for different images; evaluate them one by one.")
-    short = [target.stem.rsplit("-", 1)[0] for target in options.targets]
-    for i, (target, name) in enumerate(zip(options.targets, short, strict=True)):
-        if target.is_dir() and short.count(name) == 1:
-            systems[i] = replace(systems[i], name=name)  # a run without its hash
     console = open_console()
     differences = print_evaluations(systems, console)
-    for place, name, system in zip(places, names, systems, strict=True):
+    for place, evaluation in zip(folders, evaluations, strict=True):
         folder = options.out or place / "evaluation"
-        written = write_evaluation(system, folder / f"{name}-{system.data}")
+        written = write_evaluation(evaluation, folder / f"{evaluation.name}-{evaluation.data}")
         console.print(f"written: {written[0].parent}", soft_wrap=True, highlight=False)
     if len(systems) > 1 and options.out:
         write_atomically(options.out / "significance.csv", differences.every_pair().csv())
+
+
+def _groups(targets: list[Path], named: list[str]) -> dict[str, dict[str, Path]]:
+    """Systems by name, each of one file or several, by the names that their files get.
+
+    Raises:
+        ConfigError: if a group cannot be read, or names are not distinct.
+    """
+    short = [path.stem.rsplit("-", 1)[0] if path.is_dir() else path.stem for path in targets]
+    names = [s if short.count(s) == 1 else t.stem for s, t in zip(short, targets, strict=True)]
+    members = [(name, target.stem, target) for name, target in zip(names, targets, strict=True)]
+    for text in named:
+        name, _, paths = text.partition("=")
+        if not name or not all(paths.split(",")):
+            raise ConfigError(
+                f"--group {text}: expected NAME=FILE,FILE,... with at least one file."
+            )
+        members += [(name, f"{name}-{Path(path).stem}", Path(path)) for path in paths.split(",")]
+    own = [own for _, own, _ in members]
+    if len(set(own)) != len(own) or len({*names}) != len(names):
+        raise ConfigError("targets must have different names, since their files are named so.")
+    groups: dict[str, dict[str, Path]] = {}
+    for name, own_name, path in members:
+        groups.setdefault(name, {})[own_name] = path
+    return groups

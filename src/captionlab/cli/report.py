@@ -17,22 +17,63 @@ def add_parser(commands: Commands) -> None:
         "folders", nargs="+", type=Path, metavar="FOLDER", help="a run, or a folder of runs"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the report there")
+    parser.add_argument(
+        "--photos",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="the page shows at most N photos of a data set (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="record where each run looked, for the page: attention.jsonl in its folder",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the comparison and, with `--out`, write it.
 
     Raises:
-        ConfigError: if there are no runs in the folders.
+        ConfigError: if there are no runs in the folders, or the number of photos is negative.
     """
     from captionlab.reports import Comparison
     from captionlab.run_files import find_runs
 
+    if options.photos < 0:
+        raise ConfigError(f"--photos must be 0 or more, found {options.photos}.")
     folders = [run for folder in options.folders for run in find_runs(folder)]
     if not folders:
         names = ", ".join(map(str, options.folders))
         raise ConfigError(f"there are no runs in {names}; name run folders, or folders of them.")
-    comparison = Comparison.read(folders)
-    comparison.print_table()
-    if options.out:
-        print("written: " + ", ".join(map(str, comparison.write(options.out))))
+    comparisons = Comparison.read_each(folders)
+    for comparison in comparisons:
+        if options.attention:
+            for finished in (run for group in comparison.groups for run in group.runs):
+                _record_attention(finished.folder)
+        comparison.print_table()
+        if options.out:
+            out = options.out / comparison.data if len(comparisons) > 1 else options.out
+            print("written: " + ", ".join(map(str, comparison.write(out, options.photos))))
+
+
+def _record_attention(folder: Path) -> None:
+    """Write where a run looked while it wrote its captions; nothing if its decoder never looks."""
+    from captionlab.captioner.attention import caption_attention
+    from captionlab.captioner.load import load_run
+    from captionlab.evaluation.result import read_predictions
+    from captionlab.features.source import EncoderFeatures
+    from captionlab.reports.page import write_attention
+    from captionlab.run_files import RunFiles
+
+    files = RunFiles(folder)
+    run = load_run(folder)
+    source = run.captioner.source
+    if not run.captioner.decoder.attends or not isinstance(source, EncoderFeatures):
+        return
+    captions = {p.image_id: p.caption for p in read_predictions(files.predictions_path)}
+    maps = caption_attention(run.captioner, run.corpus, captions)
+    seen = source.preprocessing.image_size / source.preprocessing.resize_size
+    arrays = ((image_id, weights.numpy()) for image_id, weights in maps)
+    grid_size = source.feature_shape.grid_size
+    write_attention(files.attention_path, captions, arrays, grid_size, seen)

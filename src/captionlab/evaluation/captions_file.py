@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from captionlab.errors import DataError
 def read_results(
     path: Path, image_ids: Sequence[str], image_list: Path | None = None
 ) -> dict[str, list[str]]:
-    """Read captions; the form is detected from the content.
+    """Read captions; the form is detected from the content, whatever the file is called.
 
     - COCO results: a JSON list of `{"image_id": ..., "caption": ...}`.
     - JSON lines: such an object per line, with `"captions": [...]` where there are several.
@@ -24,7 +25,7 @@ def read_results(
         path: of the file.
         image_ids: of the data set. A file may name an image by its id, or by the id without its
             extension.
-        image_list: of a text file.
+        image_list: of a text file; a JSON file names its images itself.
 
     Returns:
         Image id to its captions, at least one.
@@ -40,7 +41,7 @@ def read_results(
     text = "\n".join(lines).strip()
     if not text:
         raise DataError(f"{path} is empty; expected captions.")
-    if image_list is not None:
+    if image_list is not None and not _JSON.match(text):
         entries = _from_text(path, lines, image_list)
     elif text.startswith("["):
         entries = _from_json(path, text)
@@ -54,6 +55,7 @@ def read_results(
     return _match(path, entries, image_ids)
 
 
+_JSON = re.compile(r'\{\s*"|\[\s*[{\]]')  # a caption may begin with a bracket, but hardly so
 _Entry = tuple[str, str, list[str]]  # place in the file, image, captions
 
 

@@ -9,13 +9,7 @@ from pathlib import Path
 from captionlab.corpora import read_corpus
 from captionlab.errors import ConfigError, DataError, RunError
 from captionlab.evaluation.captions_file import read_results
-from captionlab.evaluation.models import (
-    WrittenCaptions,
-    captions_of_checkpoint,
-    captions_of_ensemble,
-    captions_of_run,
-)
-from captionlab.evaluation.request import Request
+from captionlab.evaluation.request import Request, WrittenCaptions
 from captionlab.evaluation.result import Evaluation
 from captionlab.evaluation.scoring import score_captions
 from captionlab.metrics.caption_metrics import tokenize_in_python
@@ -33,13 +27,18 @@ def evaluate(target: Path, request: Request) -> Evaluation:
     Raises:
         CaptionLabError: if the target, the data or an option cannot be used.
     """
+    if target.is_file() and target.suffix != ".ckpt" and not _is_archive(target):
+        return score_written(target.stem, _captions_of_file(target, request), request)
+    from captionlab.evaluation.models import (
+        captions_of_checkpoint,
+        captions_of_run,
+    )  # all model code
+
     if target.is_dir():
         return score_written(target.name, captions_of_run(target, request), request)
     if not target.exists():
         raise RunError(f"{target} does not exist; give a run folder, a checkpoint or a file.")
-    if target.suffix == ".ckpt":
-        return score_written(target.stem, captions_of_checkpoint(target, request), request)
-    return score_written(target.stem, _captions_of_file(target, request), request)
+    return score_written(target.stem, captions_of_checkpoint(target, request), request)
 
 
 def evaluate_ensemble(folders: Sequence[Path], request: Request) -> Evaluation:
@@ -48,6 +47,8 @@ def evaluate_ensemble(folders: Sequence[Path], request: Request) -> Evaluation:
     Raises:
         CaptionLabError: if a folder is no finished run, or the runs differ in data or vocabulary.
     """
+    from captionlab.evaluation.models import captions_of_ensemble
+
     name = "-".join(["ensemble", *(folder.name.rsplit("-", 1)[-1] for folder in folders)])
     return score_written(name, captions_of_ensemble(folders, request), request)
 
@@ -68,6 +69,8 @@ def score_written(name: str, written: WrittenCaptions, request: Request) -> Eval
     data = f"{corpus.name}-{request.split}"
     if request.subset and len(captions) < len(references):
         data += f"-subset-{len(captions)}"
+    if request.cleaned:
+        data += "-cleaned"
     result, predictions = score_captions(
         corpus,
         request.split,
@@ -77,6 +80,7 @@ def score_written(name: str, written: WrittenCaptions, request: Request) -> Eval
         tokenizer=request.tokenizer,
         subset=request.subset,
         jar_folder=request.jar_folder,
+        cleaned=request.cleaned,
     )
     images = [prediction.image_id for prediction in predictions]
     tokenized = {image: tokenize_in_python(references[image]) for image in images}
@@ -92,12 +96,21 @@ def score_written(name: str, written: WrittenCaptions, request: Request) -> Eval
     return Evaluation(name, data, replace(result, language=language), predictions, words)
 
 
+def _is_archive(path: Path) -> bool:
+    """Whether a file is a zip archive, as checkpoints are, whatever it is called."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except OSError:
+        return False
+
+
 def _captions_of_file(path: Path, request: Request) -> WrittenCaptions:
     if request.data is None:
         raise ConfigError(f"{path} is scored against a data set: name its folder, --data ROOT.")
     if request.pool_size or request.overrides:
         raise ConfigError(f"{path}: --retrieval and --set need a model, not a file of captions.")
-    corpus = read_corpus(request.data)
+    corpus = read_corpus(request.data, needs_photos=False)
     corpus.require(request.split)
     images = list(corpus.references(request.split))
     return WrittenCaptions(corpus, read_results(path, images, request.image_list))

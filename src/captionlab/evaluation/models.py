@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from captionlab.captioner.load import TrainedRun, checkpoint_of, load_ensemble, load_run
 from captionlab.captioner.parts import build_dataset
-from captionlab.corpora import CaptionCorpus, read_corpus
+from captionlab.corpora import read_corpus
 from captionlab.evaluation.captions_file import read_results
 from captionlab.evaluation.likelihood import perplexity, retrieval, sample
-from captionlab.evaluation.request import Request
-from captionlab.evaluation.scoring import Truth
+from captionlab.evaluation.request import Request, WrittenCaptions
 from captionlab.run_files import RunFiles
-
-
-@dataclass(frozen=True)
-class WrittenCaptions:
-    """Captions to score.
-
-    Attributes:
-        corpus: that they were written for.
-        captions: image id to the caption to score, and further ones that show how much the
-            model's captions differ.
-        truth: what the data set knows of captions; None if nothing.
-        likelihood: perplexity and retrieval under the model, where one was asked.
-    """
-
-    corpus: CaptionCorpus
-    captions: Mapping[str, Sequence[str]]
-    truth: Truth | None = None
-    likelihood: Mapping[str, float] = field(default_factory=dict)
 
 
 def captions_of_run(folder: Path, request: Request) -> WrittenCaptions:

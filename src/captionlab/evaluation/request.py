@@ -1,13 +1,15 @@
-"""What a user asks of an evaluation."""
+"""What a user asks of an evaluation, and the captions that it is about."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from captionlab.corpora.corpus import Split
+from captionlab.corpora.corpus import CaptionCorpus, Split
 from captionlab.metrics.protocol import TokenizerName
+
+Truth = Callable[[Mapping[str, str]], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Request:
             own.
         pool_size: images among which a caption looks for its own; 0 for no retrieval.
         jar_folder: holds the jars of metrics that need some; None leaves these out.
+        cleaned: score captions and references without punctuation, under names of their own.
         overrides: `key=value` of a run's configuration.
     """
 
@@ -35,4 +38,23 @@ class Request:
     num_samples: int = 0
     pool_size: int = 0
     jar_folder: Path | None = None
+    cleaned: bool = False
     overrides: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class WrittenCaptions:
+    """Captions to score.
+
+    Attributes:
+        corpus: that they were written for.
+        captions: image id to the caption to score, and further ones that show how much the
+            model's captions differ.
+        truth: what the data set knows of captions; None if nothing.
+        likelihood: perplexity and retrieval under the model, where one was asked.
+    """
+
+    corpus: CaptionCorpus
+    captions: Mapping[str, Sequence[str]]
+    truth: Truth | None = None
+    likelihood: Mapping[str, float] = field(default_factory=dict)

@@ -6,7 +6,7 @@ Nothing heavy is imported: reports and answers from disk read results, too.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -210,16 +210,27 @@ def _fields_of(kind: type[Any]) -> list[tuple[Field[Any], Any]]:
 
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value of JSON is of a type; true and false are no numbers."""
-    origin, arguments = get_origin(hint), get_args(hint)
+    return _all_fit((value,), hint)
+
+
+def _all_fit(values: Collection[Any], hint: Any) -> bool:
+    """Whether all are of a type; numbers and texts, of which a file has millions, by their set."""
+    origin, arguments = _parts_of(hint)
     if origin is UnionType:
-        return any(_fits(value, argument) for argument in arguments)
+        return all(any(_fits(value, argument) for argument in arguments) for value in values)
     if origin is dict:
-        return isinstance(value, dict) and all(_fits(v, arguments[1]) for v in value.values())
+        return all(type(v) is dict and _all_fit(v.values(), arguments[1]) for v in values)
     if origin is list:
-        return isinstance(value, list) and all(_fits(v, arguments[0]) for v in value)
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
+        return all(type(v) is list and _all_fit(v, arguments[0]) for v in values)
+    return _ALLOWED.get(hint, {hint}).issuperset(map(type, values))
+
+
+_ALLOWED = {float: {int, float}}
+
+
+@cache
+def _parts_of(hint: Hashable) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint), get_args(hint)
 
 
 def _text(path: Path) -> str:

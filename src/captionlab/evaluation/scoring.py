@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import string
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from captionlab.corpora import CaptionCorpus
 from captionlab.corpora.corpus import Split
+from captionlab.evaluation.request import Truth
 from captionlab.evaluation.result import Prediction, Result
 from captionlab.metrics import CaptionMetrics, registry
-from captionlab.metrics.caption_metrics import on_python_tokens
+from captionlab.metrics.caption_metrics import with_suffix
 from captionlab.metrics.diversity import collapse_warning, language
 from captionlab.metrics.protocol import Metric, TokenizerName
 from captionlab.seeding import derive_seed
@@ -22,8 +25,8 @@ from captionlab.types import Scores
 
 log = logging.getLogger(__name__)
 
-Truth = Callable[[Mapping[str, str]], dict[str, float]]
 NUM_SHUFFLES = 10
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def prepare_metrics() -> None:
@@ -42,6 +45,7 @@ def score_captions(
     tokenizer: TokenizerName = "stanford",
     subset: bool = False,
     jar_folder: Path | None = None,
+    cleaned: bool = False,
 ) -> tuple[Result, list[Prediction]]:
     """Score one caption per image by all metrics.
 
@@ -51,10 +55,10 @@ def score_captions(
         captions: image id to text.
         truth: what the data set knows of captions.
         seed: of the shuffles.
-        tokenizer: `stanford`; `python` gives scores under names of their own, without those that
-            need the other one.
+        tokenizer: `stanford`, or `python`, whose scores have names of their own.
         subset: score the given captions where some of the split are missing.
         jar_folder: holds the jars of metrics that need some; without it they are left out.
+        cleaned: score captions and references as `clean` makes them, under names of their own.
 
     Returns:
         The result and one prediction per image, in the order of the split.
@@ -62,24 +66,27 @@ def score_captions(
     Raises:
         DataError: for a caption of an unknown image, or a missing one unless `subset`.
     """
+    normalise = clean if cleaned else str
+    scored = {image: normalise(text) for image, text in captions.items()}
     references = corpus.references(split)
     if subset:
         references = {i: refs for i, refs in references.items() if i in captions} or references
-    metrics = _make_metrics(references, tokenizer, jar_folder)
-    scores = metrics.score(captions)
-    for name, reason in scores.missing.items():
-        log.warning("%s is missing: %s", name, reason)
-    people = metrics.score_people()
+    frozen = tuple((i, tuple(map(normalise, texts))) for i, texts in references.items())
+    metrics = _make_metrics(frozen, tokenizer, jar_folder)
+    scores, people = metrics.score(scored), metrics.score_people()
     human = people.corpus if people else {}
     ordered = {image: captions[image] for image in scores.image_ids}
     language_values = _language(corpus, ordered)
-    collapsed = collapse_warning(language_values, len(ordered))
-    if collapsed:
-        log.warning("%s", collapsed)
-    blind = _blind(metrics, ordered, seed)
-    if tokenizer == "python":  # never to be mistaken for official scores
-        scores = on_python_tokens(scores, _unfit_scores(tokenizer, jar_folder))
-        blind, human = registry.with_suffix(blind), registry.with_suffix(human)
+    collapsed = [text for text in [collapse_warning(language_values, len(ordered))] if text]
+    for text in [*(f"{n} is missing: {why}" for n, why in scores.missing.items()), *collapsed]:
+        log.warning("%s", text)
+    blind = _blind(metrics, {image: scored[image] for image in ordered}, seed)
+    suffix = registry.PYTHON_SUFFIX if tokenizer == "python" else ""
+    suffix += registry.CLEANED_SUFFIX if cleaned else ""
+    if suffix:  # never to be mistaken for official scores
+        unfit = _unfit_scores(tokenizer, jar_folder)
+        scores = with_suffix(scores, suffix, unfit | scores.missing)
+        blind, human = (registry.with_suffix(named, suffix) for named in (blind, human))
     result = Result(
         scores=scores.corpus,
         missing=scores.missing,
@@ -87,10 +94,20 @@ def score_captions(
         human=human,
         language=language_values,
         truth=truth(ordered),
-        warnings=[collapsed] if collapsed else [],
+        warnings=collapsed,
         num_images=len(ordered),
     )
     return result, _predictions(ordered, scores)
+
+
+def clean(text: str) -> str:
+    """Lower case without punctuation, hyphens as spaces, as several papers prepared references.
+
+    Example:
+        >>> clean("A dog's T-shirt, in red.")
+        'a dogs t shirt in red'
+    """
+    return " ".join(text.lower().replace("-", " ").translate(_WITHOUT_PUNCTUATION).split())
 
 
 def _chosen(jar_folder: Path | None) -> list[type[Metric]]:
@@ -108,8 +125,11 @@ def _unfit_scores(tokenizer: TokenizerName, jar_folder: Path | None) -> dict[str
     }
 
 
+@lru_cache(maxsize=1)  # several systems, and the runs of a sweep, share their references
 def _make_metrics(
-    references: Mapping[str, Sequence[str]], tokenizer: TokenizerName, jar_folder: Path | None
+    references: tuple[tuple[str, tuple[str, ...]], ...],
+    tokenizer: TokenizerName,
+    jar_folder: Path | None,
 ) -> CaptionMetrics:
     chosen = [m for m in _chosen(jar_folder) if m.tokenizer in (None, tokenizer)]
     for metric in chosen:
@@ -117,7 +137,7 @@ def _make_metrics(
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         return CaptionMetrics(
-            references,
+            dict(references),
             metrics=[metric.name for metric in chosen],
             tokenizer=tokenizer,
             fallback=True,

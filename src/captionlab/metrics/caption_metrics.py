@@ -81,6 +81,7 @@ class CaptionMetrics(torchmetrics.Metric):
         self._image_ids = list(references)
         self._index = {image_id: i for i, image_id in enumerate(self._image_ids)}
         self._tokenized: dict[TokenizerName, _References] = {}
+        self._people: Scores | None = None
         for name in ("image_indices", "lengths", "utf8"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
         self.reset()
@@ -154,10 +155,10 @@ class CaptionMetrics(torchmetrics.Metric):
             return Scores({}, {}, {}, self._image_ids, missing)
         chosen = [metric for metric in chosen if metric.tokenizer in (None, "python")]
         scores = self._score(self._references("python").tokenize(texts), chosen)
-        return on_python_tokens(scores, missing)
+        return with_suffix(scores, registry.PYTHON_SUFFIX, missing)
 
     def score_people(self) -> Scores | None:
-        """The human row: each image's first caption against its others.
+        """The human row: each image's first caption against its others; scored once.
 
         People are scored on one reference fewer than models, which costs them some points.
 
@@ -165,6 +166,8 @@ class CaptionMetrics(torchmetrics.Metric):
             Its scores, without those of metrics that need jars, which take long; None where an
             image has a single caption, or Java does not work.
         """
+        if self._people is not None:
+            return self._people
         try:
             texts = self._references(self._tokenizer).tokenized.texts
         except JavaError:
@@ -173,7 +176,9 @@ class CaptionMetrics(torchmetrics.Metric):
             return None
         others = TokenizedReferences({image: captions[1:] for image, captions in texts.items()})
         first = TokenizedCaptions([captions[0] for captions in texts.values()], others)
-        return self._score(first, [m for m in self._metrics.values() if not m.jars])
+        people = self._score(first, [m for m in self._metrics.values() if not m.jars])
+        self._people = None if people.missing else people
+        return people
 
     def _score(self, captions: TokenizedCaptions, metrics: Iterable[Metric]) -> Scores:
         scores = Scores({}, {}, {}, self._image_ids, {})
@@ -243,17 +248,18 @@ def tokenize_in_python(captions: Sequence[str]) -> list[str]:
     return [" ".join(tokenizer(caption)) for caption in captions]
 
 
-def on_python_tokens(scores: Scores, missing: Mapping[str, str]) -> Scores:
-    """The same scores under the names of scores on Python's tokens.
+def with_suffix(scores: Scores, suffix: str, missing: Mapping[str, str]) -> Scores:
+    """The same scores under names of their own.
 
     Args:
-        scores: computed on Python's tokens.
-        missing: official scores that there are none of, with the reason.
+        scores: not official ones.
+        suffix: one of `registry.SUFFIXES`.
+        missing: scores that there are none of, with the reason.
     """
     return Scores(
-        registry.with_suffix(scores.corpus),
-        registry.with_suffix(scores.per_image),
-        registry.with_suffix(scores.statistics),
+        registry.with_suffix(scores.corpus, suffix),
+        registry.with_suffix(scores.per_image, suffix),
+        registry.with_suffix(scores.statistics, suffix),
         scores.image_ids,
         dict(missing),
     )

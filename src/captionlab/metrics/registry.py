@@ -17,7 +17,15 @@ from captionlab.errors import ConfigError
 from captionlab.metrics.protocol import Metric, Score
 
 RANKING = "cider_d"  # the score that systems are ranked by
-PYTHON_SUFFIX = "_pyptb"  # of the names of scores on Python's tokens in place of Stanford's
+# At the end of a score's name, so that it is never taken for the official one.
+PYTHON_SUFFIX = "_pyptb"  # Python's tokens in place of Stanford's
+CLEANED_SUFFIX = "_cleaned"  # references and captions without punctuation, hyphens as spaces
+SUFFIXES = {
+    "": "",
+    PYTHON_SUFFIX: "Python's tokens",
+    CLEANED_SUFFIX: "cleaned",
+    PYTHON_SUFFIX + CLEANED_SUFFIX: "cleaned, Python's tokens",
+}
 
 _registered: dict[str, type[Metric]] = {}
 _M = TypeVar("_M", bound=type[Metric])
@@ -77,47 +85,53 @@ def validation_scores() -> list[str]:
 def find_score(name: str) -> Score:
     """What is known of a score, by its name in files.
 
-    One on Python's tokens says so in its title. An unknown one (of a metric that is not
+    One that is not official says so in its title. An unknown one (of a metric that is not
     installed here) has its name as title and the usual scale.
     """
     known = {score.name: score for score in scores()}
-    base = name.removesuffix(PYTHON_SUFFIX)
+    base, suffix = _split(name)
     score = known.get(base, Score(base, base))
-    if base == name:
+    if not suffix:
         return score
-    return replace(score, name=name, title=f"{score.title} (Python's tokens)")
+    return replace(score, name=name, title=f"{score.title} ({SUFFIXES[suffix]})")
 
 
 def in_order(names: Sequence[str]) -> list[Score]:
     """Scores by name in the order of tables, official ones first, each once."""
     place = {score.name: i for i, score in enumerate(scores())}
 
-    def key(name: str) -> tuple[bool, int, str]:
-        base = name.removesuffix(PYTHON_SUFFIX)
-        return base != name, place.get(base, len(place)), name
+    def key(name: str) -> tuple[int, int, str]:
+        base, suffix = _split(name)
+        return list(SUFFIXES).index(suffix), place.get(base, len(place)), name
 
     return [find_score(name) for name in sorted(set(names), key=key)]
 
 
 def most_important(names: Sequence[str], number: int) -> list[Score]:
     """The most important of some scores, at most `number`; official ones if there are any."""
-    official = [name for name in names if not name.endswith(PYTHON_SUFFIX)]
+    official = [name for name in names if not _split(name)[1]]
     return sorted(in_order(official or names), key=lambda score: -score.importance)[:number]
 
 
 def is_ranking(name: str) -> bool:
-    """Whether a score is the one that systems are ranked by, on whichever tokens."""
-    return name in (RANKING, RANKING + PYTHON_SUFFIX)
+    """Whether a score is the one that systems are ranked by, official or not."""
+    return _split(name)[0] == RANKING
 
 
-def ranking(values: Mapping[str, float]) -> tuple[float, float]:
-    """What to sort systems by, the best last: the ranking score, then that on Python's tokens."""
-    return values.get(RANKING, -1.0), values.get(RANKING + PYTHON_SUFFIX, -1.0)
+def ranking(values: Mapping[str, float]) -> tuple[float, ...]:
+    """What to sort systems by, the best last: the ranking score, the official one first."""
+    return tuple(values.get(RANKING + suffix, -1.0) for suffix in SUFFIXES)
 
 
-def with_suffix(named: Mapping[str, _T]) -> dict[str, _T]:
-    """The same under the names of scores on Python's tokens."""
-    return {name + PYTHON_SUFFIX: value for name, value in named.items()}
+def with_suffix(named: Mapping[str, _T], suffix: str) -> dict[str, _T]:
+    """The same under names that end in one of `SUFFIXES`."""
+    return {name + suffix: value for name, value in named.items()}
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A score's official name, and which of `SUFFIXES` it has."""
+    suffix = max((s for s in SUFFIXES if name.endswith(s)), key=len)
+    return name.removesuffix(suffix), suffix
 
 
 @cache

@@ -45,7 +45,7 @@ class CorpusStatistics:
         self._parts: list[_Part] = []
         begin = 0
         for metric in registry.metrics():
-            for suffix in ("", registry.PYTHON_SUFFIX):
+            for suffix in registry.SUFFIXES:
                 rows = _rows(metric, suffix, per_image, statistics)
                 if rows is not None:
                     columns = slice(begin, begin := begin + rows.shape[1])

@@ -7,7 +7,9 @@ differ on other images like these? Over seeds: would the systems differ if train
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, stdev
@@ -21,6 +23,11 @@ from captionlab.metrics.resampling import CorpusStatistics
 NUM_RESAMPLES = 10_000
 LEVEL = 0.95
 _BLOCK_BYTES = 2**26  # of a block of resampling weights
+_RUNS_AT_ONCE = 16  # summed by one matrix product
+_EXCHANGES_AT_ONCE = 4096  # of images between the systems of a pair
+# Values are rounded to multiples of this before images are exchanged. Their sums are then exact in
+# any order, and equal systems stay equal whichever way they are summed.
+_GRID = 2.0**-36
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,9 @@ def compare(
     systems: Sequence[Sequence[CorpusStatistics]],
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
+    pairs: Sequence[tuple[int, int]] | None = None,
 ) -> Significance:
-    """Intervals of every system and paired tests of every pair, for the scores all have.
+    """Intervals of every system and paired tests, for the scores all have.
 
     A resample draws images with replacement and scores every run of every system on the same
     ones; a system's score is the mean over its runs, which are its seeds.
@@ -92,6 +100,7 @@ def compare(
         systems: the runs of each, all on the same images in the same order.
         num_resamples: of the bootstrap and of the randomisation, each.
         seed: of the resampling.
+        pairs: places of the systems to test against each other; None for every pair.
 
     Raises:
         ValueError: if a system has no run or the runs have different numbers of images.
@@ -114,21 +123,24 @@ def compare(
         {n: Interval(*map(float, (mean[i], *ends[:, i]))) for i, n in enumerate(names)}
         for mean, ends in zip(means, map(_ends, resampled), strict=True)
     ]
-    pairs = list(combinations(range(len(systems)), 2))
+    if pairs is None:
+        pairs = list(combinations(range(len(systems)), 2))
     p_randomisation = _randomise(systems, pairs, names, num_resamples, generator)
-    results = [
-        _PairResult(
+
+    def test(pair: tuple[int, int], p_random: Array | None) -> _PairResult:
+        a, b = pair
+        difference = resampled[a] - resampled[b]
+        seeds = [[[float(run[i, 0]) for run in exact[s]] for s in pair] for i in range(len(names))]
+        return _PairResult(
             difference=means[a] - means[b],
-            ends=_ends(resampled[a] - resampled[b]),
-            p_bootstrap=_bootstrap_p(resampled[a] - resampled[b]),
+            ends=_ends(difference),
+            p_bootstrap=_bootstrap_p(difference),
             p_randomisation=p_random,
-            p_seeds=[
-                _welch(*([float(run[i, 0]) for run in exact[system]] for system in (a, b)))
-                for i in range(len(names))
-            ],
+            p_seeds=[_welch(*both) for both in seeds],
         )
-        for (a, b), p_random in zip(pairs, p_randomisation, strict=True)
-    ]
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        results = list(threads.map(test, pairs, p_randomisation))
     tests = [test for i, n in enumerate(names) for test in _adjusted(i, n, pairs, results)]
     return Significance(intervals, tests)
 
@@ -184,12 +196,19 @@ def _bootstrap(
 ) -> list[Array]:
     """Per system, scores (names, resamples), mean over its runs; all on the same resamples."""
     blocks: list[list[Array]] = [[] for _ in systems]
-    num_images = len(systems[0][0])
-    for weights in _bootstrap_weights(num_resamples, num_images, generator):
-        for runs, scored in zip(systems, blocks, strict=True):
-            scores = [_pick(run.scores(weights @ run.columns), names) for run in runs]
-            scored.append(np.mean(scores, axis=0))
-    return [np.concatenate(scored, axis=1) for scored in blocks]
+    all_runs = [run for runs in systems for run in runs]
+    for weights in _bootstrap_weights(num_resamples, len(all_runs[0]), generator):
+        scores: list[Array] = []
+        for begin in range(0, len(all_runs), _RUNS_AT_ONCE):
+            batch = all_runs[begin : begin + _RUNS_AT_ONCE]
+            ends = np.cumsum([run.columns.shape[1] for run in batch])
+            sums = weights @ np.concatenate([run.columns for run in batch], axis=1)
+            parts = np.split(np.asfortranarray(sums), ends[:-1], axis=1)  # scores go by column
+            scores += [_pick(run.scores(s), names) for run, s in zip(batch, parts, strict=True)]
+        by_run = iter(scores)
+        for runs, block in zip(systems, blocks, strict=True):
+            block.append(np.mean([next(by_run) for _ in runs], axis=0))
+    return [np.concatenate(block, axis=1) for block in blocks]
 
 
 def _ends(values: Array) -> Array:
@@ -228,29 +247,61 @@ def _randomise(
     All pairs exchange the same images. None where the numbers of runs differ.
     """
     num_images = len(systems[0][0])
-    sums = [[run.columns.sum(axis=0) for run in runs] for runs in systems]
-
-    def difference(a: int, b: int, exchanged: Array) -> Array:
-        total = np.zeros((len(names), len(exchanged)))
-        for k, (first, second) in enumerate(zip(systems[a], systems[b], strict=True)):
-            moved = exchanged @ (second.columns - first.columns)
-            total += _pick(first.scores(sums[a][k] + moved), names)
-            total -= _pick(second.scores(sums[b][k] - moved), names)
-        return total / len(systems[a])
-
+    exchange = _Exchange(systems, names)
     comparable = [(a, b) for a, b in pairs if len(systems[a]) == len(systems[b])]
-    observed = {pair: np.abs(difference(*pair, np.zeros((1, num_images)))) for pair in comparable}
+    nothing = exchange.sum(np.zeros((1, num_images)))
+    observed = {pair: np.abs(exchange.difference(*pair, nothing)) for pair in comparable}
     extreme = {pair: np.zeros(len(names)) for pair in comparable}
     num_bytes = -(-num_images // 8)
-    for rows in _blocks(num_resamples, num_images):
-        bits = np.frombuffer(generator.bytes(rows * num_bytes), dtype=np.uint8)
-        exchanged = np.unpackbits(bits.reshape(rows, num_bytes), axis=1, count=num_images)
-        for pair in comparable:
-            shuffled = np.abs(difference(*pair, exchanged.astype(np.float64)))
-            extreme[pair] += (shuffled >= observed[pair] * (1 - 1e-12)).sum(axis=1)
+
+    def count(pair: tuple[int, int]) -> None:
+        shuffled = np.abs(exchange.difference(*pair, moved))
+        extreme[pair] += (shuffled >= observed[pair] * (1 - 1e-12)).sum(axis=1)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for rows in _blocks(num_resamples, num_images) if comparable else ():
+            bits = np.frombuffer(generator.bytes(rows * num_bytes), dtype=np.uint8)
+            exchanged = np.unpackbits(bits.reshape(rows, num_bytes), axis=1, count=num_images)
+            for begin in range(0, rows, _EXCHANGES_AT_ONCE):
+                moved = exchange.sum(exchanged[begin : begin + _EXCHANGES_AT_ONCE].astype(float))
+                list(threads.map(count, comparable))
     return [
         (extreme[pair] + 1) / (num_resamples + 1) if pair in extreme else None for pair in pairs
     ]
+
+
+class _Exchange:
+    """Systems whose captions of some images are exchanged.
+
+    What moves from one system to another is the sum of the one's columns over the images less
+    that of the other's, so that each run is summed once for all its pairs.
+    """
+
+    def __init__(self, systems: Sequence[Sequence[CorpusStatistics]], names: Sequence[str]) -> None:
+        self._systems, self._names = systems, names
+        runs = [run for runs in systems for run in runs]
+        columns = np.concatenate([run.columns for run in runs], axis=1)
+        self._columns = np.round(columns / _GRID).T * _GRID
+        self._whole = self._columns.sum(axis=1)
+        ends = np.cumsum([run.columns.shape[1] for run in runs])
+        places = iter(slice(e - run.columns.shape[1], e) for e, run in zip(ends, runs, strict=True))
+        self._places = [[next(places) for _ in runs] for runs in systems]
+
+    def sum(self, exchanged: Array) -> Array:
+        """Over the exchanged images, (R, B), the columns of all runs: (S, R)."""
+        sums: Array = self._columns @ exchanged.T
+        return sums
+
+    def difference(self, a: int, b: int, sums: Array) -> Array:
+        """Scores of `a` less those of `b` after the exchange, mean over runs, (names, R)."""
+        total = np.zeros((len(self._names), sums.shape[1]))
+        first, second = self._systems[a], self._systems[b]
+        places = zip(self._places[a], self._places[b], strict=True)
+        for one, other, (mine, theirs) in zip(first, second, places, strict=True):
+            moved = sums[theirs] - sums[mine]
+            total += _pick(one.scores((self._whole[mine, None] + moved).T), self._names)
+            total -= _pick(other.scores((self._whole[theirs, None] - moved).T), self._names)
+        return total / len(first)
 
 
 def _blocks(num_resamples: int, num_images: int) -> Iterator[int]:

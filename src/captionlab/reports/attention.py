@@ -2,53 +2,56 @@
 
 from __future__ import annotations
 
-import io
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from captionlab.reports.figure import new_figure, plain_text, to_png
+
 _COLUMNS = 5
+_DARKEST = 0.75  # of black over what was not looked at
+_LINE = 70  # letters of the caption
 
 
 def draw_attention(
     photo: NDArray[np.uint8],
+    caption: str,
     words: Sequence[str],
     maps: NDArray[np.floating],
     grid_size: tuple[int, int],
 ) -> bytes:
-    """The photo as the encoder saw it, and it again for each word, lit where the model looked.
+    """The photo as the encoder saw it, and it again for each word, dark where less was looked at.
+
+    All words share one scale: full colour is the largest weight of the caption.
 
     Args:
         photo: RGB (h, w, 3).
-        words: of the caption.
-        maps: attention per word, (T, P) for T words, P row by row.
+        caption: the title.
+        words: of the caption, without its end.
+        maps: attention per word, (T, P), P row by row.
         grid_size: rows and columns.
 
     Returns:
-        A PNG file. Each word's picture has its own scale, from its least to its most looked at.
+        A PNG file.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # late: it takes a second
-    from matplotlib.figure import Figure
-
     num_rows = -(-(len(words) + 1) // _COLUMNS)
-    figure = Figure(figsize=(2 * _COLUMNS, 2.2 * num_rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    title = "\n".join(textwrap.wrap(caption, _LINE)) or "(empty caption)"
+    figure = new_figure(2 * _COLUMNS, 2.25 * num_rows + 0.3 * (2 + title.count("\n")))
+    figure.suptitle(plain_text(title), fontsize=13)
     tiles = figure.subplots(num_rows, _COLUMNS, squeeze=False).flatten()
     for tile in tiles:
         tile.set_axis_off()
     tiles[0].imshow(photo)
+    tiles[0].set_title("photo", fontsize=10, color="gray")
     height, width = photo.shape[:2]
-    for tile, word, looked in zip(tiles[1:], words, maps, strict=False):
+    largest = float(maps.max()) if len(words) else 1.0
+    for tile, word, weights in zip(tiles[1:], words, maps, strict=False):
         tile.imshow(photo)
-        tile.imshow(
-            looked.reshape(grid_size),
-            cmap="gray",
-            alpha=0.7,
-            interpolation="bicubic",
-            extent=(0, width, height, 0),
-        )
-        tile.set_title(word, fontsize=10)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
-    return file.getvalue()
+        shade = np.zeros((*grid_size, 4))
+        shade[..., 3] = _DARKEST * (1 - weights.reshape(grid_size) / largest)
+        tile.imshow(shade, interpolation="bicubic", extent=(0, width, height, 0))
+        share = f"  {100 * float(weights.max()):.0f} %"
+        tile.set_title(plain_text(word) + share, fontsize=10)
+    return to_png(figure, dpi=120)

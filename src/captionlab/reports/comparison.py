@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Literal
 
 from rich.console import Console
 
 from captionlab.errors import RunError
-from captionlab.evaluation.result import Result, read_predictions
+from captionlab.evaluation.result import Result
 from captionlab.files import write_atomically
 from captionlab.metrics import registry
 from captionlab.metrics.protocol import Score
-from captionlab.reports.differences import Differences, statistics_of
-from captionlab.reports.groups import Group, Run, group_runs, labels_of
+from captionlab.reports.differences import Differences
+from captionlab.reports.figure import to_png, to_svg
+from captionlab.reports.groups import Group, Run, by_data_set, group_runs, labels_of
+from captionlab.reports.page import render
 from captionlab.reports.plot import Panel, draw
-from captionlab.reports.table import Cell, Column, Row, Table
-from captionlab.run_files import RunFiles
+from captionlab.reports.table import Cell, Column, Row, Table, print_note
+
+Kind = Literal["score", "blind", "cost", "truth", "language"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Number:
         decimals: in tables.
         best: whether more (1) or less (-1) is better, 0 where neither is.
         priority: as of `Column`.
+        kind: what it measures.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Number:
     decimals: int = 0
     best: int = 0
     priority: int | None = 0
+    kind: Kind = "cost"
 
     def values(self, group: Group) -> list[float]:
         """One per run that has it."""
@@ -59,6 +65,7 @@ class Number:
         return text
 
 
+NUM_PHOTOS = 1000  # of a page; 10 MB of photos like those of Flickr8k
 _HOW_TO_READ = (
     "Scores on the test split, x100 as papers print them, best in bold. *Blind* is the score of "
     "the same captions given to other images of the test split (mean over ten shuffles): the "
@@ -77,14 +84,17 @@ class Comparison:
 
     Args:
         runs: from run folders.
+        data: name of the data set that they were scored on; empty where it is not known.
 
     Attributes:
         settings: dotted keys by which the finished runs differ.
         groups: of finished runs, the best ranking score first.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Run], data: str = "") -> None:
         self.runs = list(runs)
+        self.data = data
+        self._no_differences: str | None = None
         self.settings, groups, self._ungrouped = group_runs(runs)
         self._results = [result for group in groups for result in group.results]
         self.groups = sorted(groups, key=_rank)
@@ -94,6 +104,12 @@ class Comparison:
         """Read run folders; one that cannot be read counts as failed, with the reason."""
         return cls([Run.read(folder) for folder in folders])
 
+    @classmethod
+    def read_each(cls, folders: Sequence[Path]) -> list[Comparison]:
+        """Read run folders; runs of different data sets are compared apart."""
+        parts = by_data_set([Run.read(folder) for folder in folders])
+        return [cls(runs, data) for data, runs in parts.items()]
+
     def print_table(self, console: Console | None = None) -> None:
         """Print the tables to a terminal, as wide as it is, or to a pipe in full."""
         console = console or Console(highlight=False)
@@ -101,34 +117,39 @@ class Comparison:
             self.table().print(console)
         if self.differences is not None and len(self.groups) > 1:
             self.differences.against_best().print(console)
-        for note in self._notes():
-            console.print(note, style="red", markup=False, soft_wrap=True)
+        for note in self.notes:
+            print_note(note, console)
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write `results.csv`, `results.md`, `significance.csv` and `comparison.png`.
+    def write(self, folder: Path, num_photos: int = NUM_PHOTOS) -> list[Path]:
+        """Write `index.html`, results as tables, `significance.csv` and `comparison.png`, `.svg`.
 
         The same run folders give the same files.
+
+        Args:
+            folder: created if need be.
+            num_photos: how many photos the page shows at most.
 
         Returns:
             The paths of those that there was something to write into.
         """
         folder.mkdir(parents=True, exist_ok=True)
         files: dict[str, str | bytes] = {
+            "index.html": render(self, num_photos),
             "results.csv": self.runs_table().csv(),
             "results.md": self._markdown(),
         }
         if self.differences is not None:
             files["significance.csv"] = self.differences.every_pair().csv()
         if self.groups:
-            files["comparison.png"] = draw([group.name for group in self.groups], self._panels())
+            figure = draw([group.name for group in self.groups], self._panels())
+            files |= {"comparison.png": to_png(figure), "comparison.svg": to_svg(figure)}
         for name, content in files.items():
             write_atomically(folder / name, content)
         return [folder / name for name in files]
 
     def table(self) -> Table:
         """One row per group, and the human row."""
-        numbers = [*self._scores(), *self._blind(), *_COSTS]
-        numbers = [n for n in numbers if any(n.values(group) for group in self.groups)]
+        numbers = [n for n in self.numbers if n.kind != "truth" or n == _TRUE]
         has_seeds = any(len(group.runs) + len(group.failed) > 1 for group in self.groups)
         columns = [Column(key.removesuffix(".name"), is_text=True) for key in self.settings]
         columns += [Column("seeds")] if has_seeds else []
@@ -142,13 +163,14 @@ class Comparison:
                 is_best = bool(values) and fmean(values) == best[number.name]
                 cells.append(Cell(number.shown(values), is_best))
             rows.append(Row(cells))
-        people = self._people()
+        people = self.people
         if people:
             empty = [""] * (len(self.settings) - 1 + has_seeds)
             known = [n.shown([people[n.name]]) if n.name in people else "" for n in numbers]
             rows.append(Row(["people", *empty, *known], is_aside=True))
         seeds = ", mean over seeds ± standard deviation" if has_seeds else ""
-        return Table(f"Test split, scores x100{seeds}", columns, rows)
+        split = f"Test split of {self.data}" if self.data else "Test split"
+        return Table(f"{split}, scores x100{seeds}", columns, rows)
 
     def runs_table(self) -> Table:
         """One row per run: settings, seed, state, every number at full precision."""
@@ -167,17 +189,18 @@ class Comparison:
 
     @cached_property
     def differences(self) -> Differences | None:
-        """Between groups; None where they did not score the same images."""
+        """Between groups; None where they did not score the same images, which the notes say."""
+        if not self.groups:
+            return None
         try:
-            read = [
-                [read_predictions(RunFiles(run.folder).predictions_path) for run in group.runs]
-                for group in self.groups
-            ]
-            systems = [[statistics_of(predictions) for predictions in runs] for runs in read]
-        except (RunError, ValueError, LookupError):  # damaged, or made by another version
+            captions = [[run.captions for run in group.runs] for group in self.groups]
+        except RunError as error:
+            self._no_differences = f"no intervals and tests: {error}"
             return None
-        if len({tuple(p.image_id for p in run) for runs in read for run in runs}) != 1:
+        if len({run.image_ids for runs in captions for run in runs}) != 1:
+            self._no_differences = "no intervals and tests: the runs scored different images"
             return None
+        systems = [[run.statistics for run in runs] for runs in captions]
         return Differences([group.name for group in self.groups], systems)
 
     def _markdown(self) -> str:
@@ -193,16 +216,26 @@ class Comparison:
             columns = [Column("", is_text=True), *(Column(n.title) for n in truth)]
             rows = [Row([g.name, *(n.shown(n.values(g)) for n in truth)]) for g in self.groups]
             parts += ["## True of the scene", Table("", columns, rows).markdown(), _TRUTH]
-        notes = [f"- {note}" for note in self._notes()]
+        notes = [f"- {note}" for note in self.notes]
         return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])]) + "\n"
 
-    def _notes(self) -> list[str]:
+    @property
+    def numbers(self) -> list[Number]:
+        """What any group has of scores, blind scores, truth and costs."""
+        truth = [number for number in self._part("truth") if number.name != "truth_all"]
+        numbers = [*self._scores(), *self._blind(), _TRUE, *_COSTS, *truth]
+        return [n for n in numbers if any(n.values(group) for group in self.groups)]
+
+    @property
+    def notes(self) -> list[str]:
         """Why scores or results are missing, and what to know before quoting them."""
         remarks = set()
         for group in self.groups:
             for result in group.results:
                 remarks |= {f"{name}: {reason}" for name, reason in result.missing.items()}
                 remarks |= {f"{group.name}: {text}" for text in result.warnings}
+        if self.differences is None and self._no_differences:
+            remarks.add(self._no_differences)
         failed = [run for run in self.runs if run.result is None]
         return sorted(remarks) + [f"no result: {run.folder.name}: {run.error}" for run in failed]
 
@@ -219,11 +252,11 @@ class Comparison:
             if registry.is_ranking(score.name)
         ]
 
-    def _part(self, part: str) -> list[Number]:
+    def _part(self, part: Literal["truth", "language"]) -> list[Number]:
         """All numbers of one part of the results, as per cent."""
         names = dict.fromkeys(name for result in self._results for name in getattr(result, part))
         return [
-            Number(f"{part}_{name}", name, partial(_read_part, part, name), 100, 1, 1)
+            Number(f"{part}_{name}", name, partial(_read_part, part, name), 100, 1, 1, 0, part)
             for name in names
         ]
 
@@ -234,7 +267,8 @@ class Comparison:
         means = [fmean(values) for group in self.groups if (values := number.values(group))]
         return max(means, key=lambda mean: number.best * mean, default=None)
 
-    def _people(self) -> dict[str, float]:
+    @property
+    def people(self) -> dict[str, float]:
         """The human row; empty where the runs were scored on different images."""
         rows = [result.human for result in self._results]
         return rows[0] if rows and all(other == rows[0] for other in rows) else {}
@@ -254,16 +288,16 @@ class Comparison:
                     values=[number.values(group) for group in self.groups],
                     blind=[beside.values(group) if beside else [] for group in self.groups],
                     ends=self.differences.ends(score.name) if self.differences else [],
+                    people=self.people.get(score.name),
                 )
             )
         return panels
 
 
-def _rank(group: Group) -> tuple[float, float, tuple[str, ...]]:
-    """Sorts the best first; those on Python's tokens come after the official ones."""
+def _rank(group: Group) -> tuple[list[float], tuple[str, ...]]:
+    """Sorts the best first; scores that are not official come after those that are."""
     ranked = [registry.ranking(result.scores) for result in group.results]
-    official, python = (fmean(values) for values in zip(*ranked, strict=True))
-    return -official, -python, group.labels
+    return [-fmean(values) for values in zip(*ranked, strict=True)], group.labels
 
 
 def _read_part(part: str, name: str, result: Result) -> float | None:
@@ -285,10 +319,10 @@ def _number_of(score: Score, part: str) -> Number:
     read = partial(_read_part, part, score.name)
     if part == "blind":
         title, name = f"blind {score.title}", f"blind_{score.name}"
-        return Number(name, title, read, score.scale, 1, 0, score.importance)
+        return Number(name, title, read, score.scale, 1, 0, score.importance, "blind")
     best = 1 if score.higher_is_better else -1
     priority = None if is_ranking else score.importance
-    return Number(score.name, score.title, read, score.scale, 1, best, priority)
+    return Number(score.name, score.title, read, score.scale, 1, best, priority, "score")
 
 
 def _cost(
@@ -299,6 +333,7 @@ def _cost(
     return Number(column, title, read, scale, decimals, priority=priority)
 
 
+_TRUE = Number("true", "true captions", partial(_read_part, "truth", "all"), 100, 1, 1, 95, "truth")
 # Parameters in millions, memory in GB.
 _COSTS = (
     _cost("encoder M params", "parameters", "encoder", 1e-6, 1, priority=25),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +13,8 @@ from rich.console import Console
 
 from captionlab.corpora.check import CorpusCheck, Photo
 from captionlab.files import write_atomically
-from captionlab.reports.table import Column, Row, Table, escape
+from captionlab.reports.figure import new_figure, to_png, to_svg
+from captionlab.reports.table import Column, Row, Table, escape, print_note
 
 _PERCENTILES = {
     0: "min",
@@ -37,9 +37,9 @@ def print_check(check: CorpusCheck, console: Console) -> None:
     for table in _tables(check):
         table.print(console)
     for note in check.notes:
-        console.print(f"note: {note}", markup=False)
+        print_note(f"note: {note}", console, style=None)
     for problem in check.problems:
-        console.print(f"problem: {problem}", style="red", markup=False)
+        print_note(f"problem: {problem}", console)
     if not check.problems:
         console.print(_verdict(check))
 
@@ -47,13 +47,15 @@ def print_check(check: CorpusCheck, console: Console) -> None:
 def write_check(check: CorpusCheck, folder: Path) -> list[Path]:
     """Write check.md, check.json and the pictures; gives their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {"lengths.png": _draw_lengths(check), "vocabulary.png": _draw_vocabulary(check)}
+    plots = {"lengths": _draw_lengths(check), "vocabulary": _draw_vocabulary(check)}
+    pictures = {f"{name}.png": to_png(figure) for name, figure in plots.items()}
     if check.duplicates:
-        pictures["duplicates.png"] = _draw_duplicates(check.duplicates)
+        pictures["duplicates.png"] = to_png(_draw_duplicates(check.duplicates))
     files: dict[str, bytes] = {
         "check.md": _markdown(check, list(pictures)).encode(),
         "check.json": (_json(check) + "\n").encode(),
         **pictures,
+        **{f"{name}.svg": to_svg(figure) for name, figure in plots.items()},
     }
     for name, content in files.items():
         write_atomically(folder / name, content)
@@ -181,23 +183,8 @@ def _json(check: CorpusCheck) -> str:
     return json.dumps(values, indent=2, ensure_ascii=False, default=str)
 
 
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # late: it takes a second
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: Any) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
-    return file.getvalue()
-
-
-def _draw_lengths(check: CorpusCheck) -> bytes:
-    figure = _figure(7, 3)
+def _draw_lengths(check: CorpusCheck) -> Any:
+    figure = new_figure(7, 3)
     axes = figure.subplots()
     last = max(percentile(check.lengths, 99.9), 1)
     shown = {words: number for words, number in check.lengths.items() if words <= last}
@@ -217,11 +204,11 @@ def _draw_lengths(check: CorpusCheck) -> bytes:
     axes.set_xlabel(f"words per caption{more}")
     axes.set_ylabel("captions")
     _plain(axes)
-    return _png(figure)
+    return figure
 
 
-def _draw_vocabulary(check: CorpusCheck) -> bytes:
-    figure = _figure(7, 3)
+def _draw_vocabulary(check: CorpusCheck) -> Any:
+    figure = new_figure(7, 3)
     axes = figure.subplots()
     sizes = [v.size for v in check.vocabulary]
     shares = [100 * v.test_coverage for v in check.vocabulary]
@@ -239,16 +226,16 @@ def _draw_vocabulary(check: CorpusCheck) -> bytes:
     axes.set_ylabel("test words covered, %")
     axes.margins(x=0.22, y=0.25)
     _plain(axes)
-    return _png(figure)
+    return figure
 
 
-def _draw_duplicates(groups: Sequence[Sequence[Photo]]) -> bytes:
+def _draw_duplicates(groups: Sequence[Sequence[Photo]]) -> Any:
     """A row per group: each photo under the split and id that it goes by."""
     from captionlab.images.photos import read_image
 
     shown = [group[:_SHOWN_COLUMNS] for group in groups[:_SHOWN_ROWS]]
     columns = max(map(len, shown))
-    figure = _figure(max(2.2 * columns, 5), 0.5 + 2.2 * len(shown))
+    figure = new_figure(max(2.2 * columns, 5), 0.5 + 2.2 * len(shown))
     title = f"{len(groups)} photos more than once{_the_first(groups)}"
     figure.suptitle(title, fontsize=10)
     grid = figure.subplots(len(shown), columns, squeeze=False)
@@ -262,7 +249,7 @@ def _draw_duplicates(groups: Sequence[Sequence[Photo]]) -> bytes:
             axes.imshow(image)
             name = f"{photo.split}\n{photo.image_id[-28:]}"
             axes.set_title(name, fontsize=7, color=_RED if across else _INK)
-    return _png(figure)
+    return figure
 
 
 def _plain(axes: Any) -> None:

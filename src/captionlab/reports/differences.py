@@ -13,19 +13,23 @@ from captionlab.metrics.significance import Interval, PairedTest, compare
 from captionlab.reports.table import Column, Row, Table
 
 _NUM_SHOWN = 3  # scores; significance.csv has all
+_MOST_PAIRED = 50  # systems; among 200 there are 19,900 pairs, and no difference is significant
 
 _HOW_TO_READ = (
     "Differences from the best, x100. *Over images* (would these trained models differ on other "
     "images like these?): 95 % interval of the paired bootstrap, and p of approximate "
     "randomisation (of the bootstrap where the numbers of seeds differ). *Over seeds* (would the "
     "systems differ if trained again?): p of Welch's t-test, which needs two seeds of each. All p "
-    "are two-sided and corrected after Holm for all pairs; `significance.csv` has every pair and "
-    "score. What differs over images from one seed may still be the luck of that seed."
+    "are two-sided and corrected after Holm for all pairs (above 50 systems, those with the best); "
+    "`significance.csv` has every pair and score. What differs over images from one seed may still "
+    "be the luck of that seed."
 )
 
 
 class Differences:
     """Intervals of systems' scores, and tests of each pair.
+
+    Of more than 50 systems, only pairs with the best are tested.
 
     Args:
         names: of the systems, the best first.
@@ -33,13 +37,15 @@ class Differences:
 
     Attributes:
         intervals: per system, score name to interval over images.
+        tests: of every pair and score.
     """
 
     def __init__(self, names: Sequence[str], systems: Sequence[Sequence[CorpusStatistics]]) -> None:
         self.names = list(names)
-        significance = compare(systems)
+        of_best = [(0, i) for i in range(1, len(systems))]
+        significance = compare(systems, pairs=of_best if len(systems) > _MOST_PAIRED else None)
         self.intervals: list[dict[str, Interval]] = significance.intervals
-        self._tests = significance.tests
+        self.tests: list[PairedTest] = significance.tests
 
     def ends(self, score: str) -> list[tuple[float, float]]:
         """Ends of each system's 95 % interval; none if a system lacks the score."""
@@ -52,7 +58,7 @@ class Differences:
 
         It has no rows for a single system.
         """
-        tests = {(t.systems[1], t.score): t for t in self._tests if t.systems[0] == 0}
+        tests = {(t.systems[1], t.score): t for t in self.tests if t.systems[0] == 0}
         scores = registry.most_important([name for _, name in tests], _NUM_SHOWN)
         has_seeds = any(test.p_seeds is not None for test in tests.values())
         columns = [Column("system", is_text=True)]
@@ -85,7 +91,7 @@ class Differences:
                 ends = (interval.value, interval.low, interval.high)
                 empty = [""] * (len(titles) - len(ends))
                 rows.append(Row([name, "", score, *map(repr, ends), *empty]))
-        for test in self._tests:
+        for test in self.tests:
             values = [getattr(test, title) for title in titles]
             shown = ["" if value is None else repr(value) for value in values]
             rows.append(Row([*(self.names[i] for i in test.systems), test.score, *shown]))

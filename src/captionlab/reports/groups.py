@@ -11,8 +11,28 @@ from typing import Any
 import yaml
 
 from captionlab.errors import RunError
-from captionlab.evaluation.result import Result
+from captionlab.evaluation.result import Result, read_predictions
+from captionlab.metrics.resampling import CorpusStatistics
+from captionlab.reports.differences import statistics_of
 from captionlab.run_files import RunFiles
+
+# libyaml, where PyYAML has it, is ten times as fast.
+_YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class RunCaptions:
+    """A run's captions of the test images, and what they got, as arrays.
+
+    Attributes:
+        image_ids: in the order of the file.
+        texts: one caption per image.
+        statistics: of the captions.
+    """
+
+    image_ids: tuple[str, ...]
+    texts: list[str]
+    statistics: CorpusStatistics
 
 
 @dataclass(frozen=True)
@@ -24,12 +44,14 @@ class Run:
         config: resolved; empty if it cannot be read.
         result: None unless complete.
         error: why it has no result; None if it has one.
+        corpus: fingerprint of the data set; None if it cannot be read.
     """
 
     folder: Path
     config: Mapping[str, Any]
     result: Result | None
     error: str | None
+    corpus: str | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -37,20 +59,46 @@ class Run:
         files = RunFiles(folder)
         config: dict[str, Any] = {}
         try:
+            if files.state != "complete":
+                if files.config_path.exists():  # none where it failed before
+                    config = _read_config(files.config_path)
+                return cls(folder, config, None, files.reason)
             config = _read_config(files.config_path)
-            status = files.read_status() or {"state": "not started", "error": None}
-            if status["state"] == "complete":
-                return cls(folder, config, Result.read(files.result_path), None)
+            manifest = files.read_json(files.manifest_path) or {}
+            result = Result.read(files.result_path)
+            return cls(folder, config, result, None, manifest.get("corpus"))
         except RunError as error:
             return cls(folder, config, None, str(error))
-        # A killed run has no error, and its state is still `running`.
-        state = f"not finished (state: {status['state']}); run the same command again to resume"
-        return cls(folder, config, None, (status["error"] or state).splitlines()[0])
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The configuration by dotted keys, without the seed."""
         return {key: value for key, value in _flatten(self.config) if key != "seed"}
+
+    @cached_property
+    def captions(self) -> RunCaptions:
+        """Of the test images, read once.
+
+        Raises:
+            RunError: if the file is damaged, or another version of captionlab made it.
+        """
+        path = RunFiles(self.folder).predictions_path
+        predictions = read_predictions(path)
+        try:
+            statistics = statistics_of(predictions)
+        except (ValueError, LookupError) as error:
+            reason = " ".join(str(error).split())
+            raise RunError(
+                f"{path} has not the same scores for every image ({reason}): it is damaged, or "
+                "another version of captionlab made it."
+            ) from error
+        ids = tuple(prediction.image_id for prediction in predictions)
+        return RunCaptions(ids, [prediction.caption for prediction in predictions], statistics)
+
+    @property
+    def data(self) -> str:
+        """Name of the data set; empty if it cannot be read."""
+        return str(self.settings.get("data.name", ""))
 
     @property
     def seed(self) -> Any:
@@ -115,6 +163,32 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[str], list[Group], list[Run]]:
     return settings, list(groups.values()), others
 
 
+def by_data_set(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs apart by the data set that they were scored on, under its name.
+
+    A run without a result belongs to a finished one of its data settings, else to the first.
+    """
+    parts: dict[tuple[str, str | None], list[Run]] = {}
+    for run in runs:
+        if run.result is not None:
+            parts.setdefault((run.data, run.corpus), []).append(run)
+    if len(parts) < 2:
+        return {next(iter(parts), ("", None))[0]: list(runs)}
+    for run in runs:
+        if run.result is None:
+            own = [p for p in parts.values() if _data_settings(p[0]) == _data_settings(run)]
+            (own or list(parts.values()))[0].append(run)
+    names = [name for name, _ in parts]
+    return {
+        name if names.count(name) == 1 else f"{name}-{str(corpus)[:8]}": part
+        for (name, corpus), part in parts.items()
+    }
+
+
+def _data_settings(run: Run) -> dict[str, Any]:
+    return {key: value for key, value in run.settings.items() if key.startswith("data.")}
+
+
 def labels_of(run: Run, settings: Sequence[str]) -> tuple[str, ...]:
     """The values of settings; `-` where a run lacks one."""
     return tuple(str(run.settings.get(key, "-")) for key in settings)
@@ -140,7 +214,7 @@ def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise RunError(f"{path} cannot be read ({reason}).") from error

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from captionlab.reports.figure import new_figure, plain_text
+
 _COLOURS = ("#2a6f97", "#61a5c2")
-_BLIND, _INK = "#d1495b", "#222222"
+_BLIND, _INK, _PEOPLE = "#d1495b", "#222222", "#8d99ae"
+_LABEL = 40  # letters
+MOST_SYSTEMS = 40  # in the picture; the best
 
 
 class Panel(NamedTuple):
@@ -20,6 +23,7 @@ class Panel(NamedTuple):
         values: per system, of its runs.
         blind: per system, of the same captions on other images; may be empty.
         ends: per system, of its interval over images; empty if there are none.
+        people: each image's first reference scored against its others; None where unknown.
     """
 
     title: str
@@ -27,45 +31,49 @@ class Panel(NamedTuple):
     values: Sequence[Sequence[float]]
     blind: Sequence[Sequence[float]]
     ends: Sequence[tuple[float, float]]
+    people: float | None = None
 
 
-def draw(labels: Sequence[str], panels: Sequence[Panel]) -> bytes:
-    """Bars of one or two scores, with a dot per seed, intervals and blind scores.
+def draw(labels: Sequence[str], panels: Sequence[Panel]) -> Any:
+    """Bars of one or two scores, with a dot per seed, intervals, blind scores and people's.
 
     Args:
-        labels: one per system, the best first.
+        labels: one per system, the best first; the first 40 are drawn.
         panels: from left to right.
 
     Returns:
-        A PNG file.
+        A figure.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # late: it takes a second
-    from matplotlib.figure import Figure
-
-    height = 1.5 + 0.42 * len(labels)
-    figure = Figure(figsize=(9.5, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    labels = [_shorten(label) for label in labels]
+    shown = labels[:MOST_SYSTEMS]
+    rows = [*shown, *(["people"] if any(panel.people is not None for panel in panels) else [])]
+    figure = new_figure(9.5, 1.5 + 0.42 * len(rows))
     ratios = (1.4, 1)[: len(panels)]
     grid = figure.subplots(1, len(panels), sharey=True, width_ratios=ratios, squeeze=False)[0]
     for axes, panel, colour in zip(grid, panels, _COLOURS, strict=False):
-        _draw_bars(axes, panel, colour)
+        _draw_bars(axes, panel, colour, len(shown))
     left, first = grid[0], panels[0]
     if any(first.blind):
         left.plot([], [], color=_BLIND, lw=2.5, label="the same captions, photos shuffled (blind)")
     if first.ends:
         left.plot([], [], color=_INK, lw=1.2, label="95 % interval over images")
-    left.set_yticks(range(len(labels)), labels)
+    if len(shown) < len(labels):
+        figure.suptitle(f"the best {len(shown)} of {len(labels)}", fontsize=10)
+    left.set_yticks(range(len(rows)), rows)
     left.invert_yaxis()
     handles, names = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower left", frameon=False, fontsize=9, ncols=2)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
-    return file.getvalue()
+    return figure
 
 
-def _draw_bars(axes: Any, panel: Panel, colour: str) -> None:
-    rows = [[panel.scale * value for value in values] for values in panel.values]
-    ends = [(panel.scale * low, panel.scale * high) for low, high in panel.ends]
+def _shorten(label: str) -> str:
+    text = label if len(label) <= _LABEL else f"{label[: _LABEL - 3]}..."
+    return plain_text(text)
+
+
+def _draw_bars(axes: Any, panel: Panel, colour: str, number: int) -> None:
+    rows = [[panel.scale * value for value in values] for values in panel.values[:number]]
+    ends = [(panel.scale * low, panel.scale * high) for low, high in panel.ends[:number]]
     means = [fmean(values) if values else 0.0 for values in rows]
     axes.barh(range(len(rows)), means, height=0.62, color=colour)
     for row, (low, high) in enumerate(ends):
@@ -74,20 +82,24 @@ def _draw_bars(axes: Any, panel: Panel, colour: str) -> None:
     for row, (values, mean) in enumerate(zip(rows, means, strict=True)):
         if len(values) > 1:
             axes.plot(values, [row] * len(values), "o", color=_INK, ms=3.5)
-        axes.annotate(
-            f"{mean:.1f}",
-            (max([mean, furthest[row], *values]), row),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-        )
-    for row, blind in enumerate(panel.blind):
+        _annotate(axes, mean, max([mean, furthest[row], *values]), row)
+    people = 0.0
+    if panel.people is not None:
+        people = panel.scale * panel.people
+        axes.barh([number], [people], height=0.62, color=_PEOPLE)
+        _annotate(axes, people, people, number)
+    for row, blind in enumerate(panel.blind[:number]):
         if blind:
             place = panel.scale * fmean(blind)
             axes.plot([place] * 2, [row - 0.36, row + 0.36], color=_BLIND, lw=2.5)
     axes.set_title(f"{panel.title} x{panel.scale:g}", loc="left", fontsize=10)
-    axes.set_xlim(0, 1.15 * max([1e-9, *furthest, *(v for values in rows for v in values)]))
+    axes.set_xlim(0, 1.15 * max([1e-9, people, *furthest, *(v for values in rows for v in values)]))
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)
+
+
+def _annotate(axes: Any, value: float, place: float, row: int) -> None:
+    axes.annotate(
+        f"{value:.1f}", (place, row), (4, 0), textcoords="offset points", va="center", fontsize=9
+    )

@@ -6,7 +6,7 @@ import csv
 import io
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import rich.table
@@ -14,9 +14,12 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from captionlab.errors import printable
+
 _LONG_WORD = 20  # of text that may be folded; shorter words stay whole where there is room
 _SHORTEST = 6  # that folded text is made
 _FRAME = 3  # border and padding of a column
+# All control characters but the line feed, and those that override the direction of text.
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,31 @@ class Table:
 
     def print(self, console: Console) -> None:
         """Print to a terminal what fits its width, and name what does not; all to a pipe."""
+        if console.is_terminal:
+            self._printable(mark="")._print(console)
+        else:
+            self._printable(mark="*")._print(console)
+
+    def _printable(self, mark: str) -> Table:
+        """The same without control codes, `mark` behind the best cells where nothing is bold."""
+        marked = {i for row in self.rows for i, cell in enumerate(row.cells) if _is_best(cell)}
+        rows = [
+            Row(
+                [
+                    Cell(
+                        _marked(printable(text), mark if i in marked else "", _is_best(cell)),
+                        _is_best(cell),
+                    )
+                    for i, (cell, text) in enumerate(zip(row.cells, row.texts, strict=True))
+                ],
+                row.is_aside,
+            )
+            for row in self.rows
+        ]
+        columns = [replace(column, title=printable(column.title)) for column in self.columns]
+        return Table(printable(self.title), columns, rows)
+
+    def _print(self, console: Console) -> None:
         layout = _layout(self, console.width if console.is_terminal else None)
         table = rich.table.Table(title=Text(self.title), title_justify="left")
         for i, width in layout.widths.items():
@@ -180,12 +208,29 @@ def _line_width(text: str) -> int:
 
 def _styled(cell: Cell | str) -> Text:
     if isinstance(cell, str):
-        return Text(cell)
-    return Text(cell.text, style="bold" if cell.is_best else "")
+        return Text(printable(cell))
+    return Text(printable(cell.text), style="bold" if cell.is_best else "")
+
+
+def _is_best(cell: Cell | str) -> bool:
+    return isinstance(cell, Cell) and cell.is_best
+
+
+def _marked(text: str, mark: str, is_best: bool) -> str:
+    """Text with a mark, or as much space, at the end of its first line."""
+    if not mark or not text:
+        return text
+    lines = text.split("\n")
+    return "\n".join([lines[0] + (mark if is_best else " " * len(mark)), *lines[1:]])
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def print_note(text: str, console: Console, style: str | None = "red") -> None:
+    """Print a line as it is: brackets are no markup, and control codes are shown, not obeyed."""
+    console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def escape(text: str) -> str:

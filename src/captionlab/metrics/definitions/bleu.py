@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from captionlab.metrics.counting import ORDERS, NGramCounts
+from captionlab.metrics.counting import ORDERS, Ints, NGramCounts
 from captionlab.metrics.protocol import Array, Metric, MetricScores, Score, TokenizedCaptions
 from captionlab.metrics.registry import register
 
@@ -33,8 +33,9 @@ class Bleu(Metric):
 
     def score(self, captions: TokenizedCaptions) -> MetricScores:
         """Score one caption per image; the statistics are those of `bleu_statistics`."""
-        rows = bleu_statistics(captions.ngrams)
-        corpus = bleu([sum(column) for column in zip(*rows, strict=True)])
+        counts = _count(captions.ngrams)
+        corpus = bleu(counts.sum(axis=0).tolist())
+        rows: list[list[float]] = counts.tolist()
         by_image = zip(*map(bleu, rows), strict=True)
         names = [score.name for score in self.scores]
         return MetricScores(
@@ -60,6 +61,12 @@ def bleu_statistics(counts: NGramCounts) -> list[list[float]]:
     N-grams that a reference has too, and n-grams written, both for orders 1 to 4; length, and the
     closest length of a reference, the shorter of two as close.
     """
+    by_caption: list[list[float]] = _count(counts).tolist()
+    return by_caption
+
+
+def _count(counts: NGramCounts) -> Ints:
+    """The same as an array."""
     pairs, lengths = counts.pairs, counts.lengths
     columns = []
     for matched, order in zip(counts.matched, counts.references.orders, strict=True):
@@ -71,8 +78,7 @@ def bleu_statistics(counts: NGramCounts) -> list[list[float]]:
     beyond = 1 + int(max(theirs.max(), lengths.max()))
     distance = np.abs(theirs - lengths[pairs.caption])
     closest = np.minimum.reduceat(distance * beyond + theirs, pairs.begins) % beyond
-    by_caption: list[list[float]] = np.stack([*columns, lengths, closest], 1).tolist()
-    return by_caption
+    return np.stack([*columns, lengths, closest], axis=1)
 
 
 def bleu(statistics: Sequence[float]) -> list[float]:

@@ -8,9 +8,11 @@ from captionlab.metrics.java import shared_meteor
 from captionlab.metrics.protocol import Array, Metric, MetricScores, Score, TokenizedCaptions
 from captionlab.metrics.registry import register
 
-# Parameters of METEOR 1.5 for English.
-_ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
-_STAGES = np.array([1.0, 0.6, 0.8, 0.6])  # exact, stem, synonym, paraphrase
+# Parameters of METEOR 1.5 for English. Those that weigh what is summed over images are whole
+# numbers here, so that sums are exact: delta is 3/4, stages weigh 1, 0.6, 0.8 and 0.6.
+_ALPHA, _BETA, _GAMMA = 0.85, 0.2, 0.6
+_CONTENT, _FUNCTION = 3.0, 1.0
+_STAGES = np.array([10.0, 6.0, 8.0, 6.0])  # exact, stem, synonym, paraphrase
 
 
 @register
@@ -48,30 +50,36 @@ class Meteor(Metric):
 
     @classmethod
     def summands(cls, statistics: Array) -> Array:
-        """METEOR sees no fragment where caption and reference match as one chunk."""
-        rows = statistics.copy()
-        whole = (rows[:, 21] == rows[:, 0]) & (rows[:, 22] == rows[:, 1]) & (rows[:, 20] == 1)
-        rows[whole, 20] = 0
-        return rows
+        """Six whole numbers: 40 times the matches and 4 times the words, each first of the
+        caption and then of the reference; chunks; matched words of both.
+
+        METEOR sees no fragment where caption and reference match as one chunk.
+        """
+        words, reference_words, function, reference_function = statistics[:, :4].T
+        stages = statistics[:, 4:20].reshape(-1, 4, 4)  # (B, stage, [content, theirs, function, .])
+        chunks, matched, reference_matched = statistics[:, 20:23].T
+        whole = (matched == words) & (reference_matched == reference_words) & (chunks == 1)
+        columns = [
+            *(_weigh(stages[:, :, k] @ _STAGES, stages[:, :, k + 2] @ _STAGES) for k in (0, 1)),
+            _weigh(words - function, function),
+            _weigh(reference_words - reference_function, reference_function),
+            np.where(whole, 0, chunks),
+            matched + reference_matched,
+        ]
+        return np.stack(columns, axis=1)
 
     @classmethod
     def resample(cls, sums: Array, num_images: int) -> list[Array]:
-        """METEOR of summed statistics (R, 23)."""
-        words, reference_words, function, reference_function = sums[:, :4].T
-        stages = sums[:, 4:20].reshape(-1, 4, 4)  # (R, stage, [content, theirs, function, theirs])
-        chunks, matched, reference_matched = sums[:, 20:23].T
-
-        def weigh(content: Array, functional: Array) -> Array:
-            return _DELTA * content + (1 - _DELTA) * functional
-
+        """METEOR of summed `summands` (R, 6)."""
+        matches, reference_matches, words, reference_words, chunks, matched = sums.T
         with np.errstate(divide="ignore", invalid="ignore"):
-            precision = weigh(stages[:, :, 0] @ _STAGES, stages[:, :, 2] @ _STAGES) / weigh(
-                words - function, function
-            )
-            recall = weigh(stages[:, :, 1] @ _STAGES, stages[:, :, 3] @ _STAGES) / weigh(
-                reference_words - reference_function, reference_function
-            )
+            precision = matches / words / _STAGES[0]
+            recall = reference_matches / reference_words / _STAGES[0]
             mean = 1 / ((1 - _ALPHA) / precision + _ALPHA / recall)
-            fragmentation = chunks / ((matched + reference_matched) / 2)
+            fragmentation = chunks / (matched / 2)
             score = mean * (1 - _GAMMA * fragmentation**_BETA)
         return [np.nan_to_num(score, nan=0.0)]
+
+
+def _weigh(content: Array, function: Array) -> Array:
+    return _CONTENT * content + _FUNCTION * function

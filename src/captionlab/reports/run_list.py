@@ -1,0 +1,160 @@
+"""Run folders at a glance: state, progress, scores and cost, and how two of them differ."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from captionlab.errors import RunError
+from captionlab.metrics import registry
+from captionlab.reports.groups import Run
+from captionlab.reports.table import Column, Row, Table
+from captionlab.run_files import RunFiles
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What a run folder says of its run.
+
+    Attributes:
+        folder: of the run.
+        state: `damaged` where it cannot be read, `dead` where its process is gone.
+        reason: why there is no result; empty if there is one.
+        epochs: trained so far.
+        max_epochs: None where the configuration is not written yet.
+        scores: by name; empty without a result.
+        seconds: spent on `encode`, `train` and `test`; empty without a result.
+        updated: when the state was written.
+        host: where the run is, or was.
+        pid: of its process.
+        job: of SLURM; None if it was not submitted.
+        command: that runs it; None where it is not known.
+        logs: files in which it said something.
+    """
+
+    folder: str
+    state: str
+    reason: str
+    epochs: int
+    max_epochs: int | None
+    scores: dict[str, float]
+    seconds: dict[str, float]
+    updated: str | None
+    host: str | None
+    pid: int | None
+    job: str | None
+    command: list[str] | None
+    logs: list[str]
+
+    @classmethod
+    def read(cls, folder: Path, queued: Collection[str] | None = None) -> Overview:
+        """Read a run folder.
+
+        Args:
+            folder: of the run.
+            queued: SLURM's jobs that wait or run; None where that is not known.
+        """
+        files, run = RunFiles(folder), Run.read(folder)
+        status: dict[str, Any] = {}
+        job: str | None = None
+        try:
+            status = files.read_status() or {}
+            job = (files.read_cluster_job() or {}).get("job")
+            state: str = files.condition or "not started"
+        except RunError:
+            state = "damaged"
+        if state == "complete" and run.result is None:
+            state = "damaged"
+        if state == "queued" and job is not None and queued is not None and job not in queued:
+            state = "dead"
+        trainer = run.config.get("trainer")
+        return cls(
+            folder=str(folder),
+            state=state,
+            reason=run.error or "",
+            epochs=num_epochs(files.metrics_path),
+            max_epochs=trainer.get("max_epochs") if isinstance(trainer, dict) else None,
+            scores={} if run.result is None else run.result.scores,
+            seconds=run.result.training.seconds if run.result and run.result.training else {},
+            updated=status.get("updated"),
+            host=status.get("host"),
+            pid=status.get("pid"),
+            job=job,
+            command=status.get("command"),
+            logs=[str(path) for path in log_files(folder)],
+        )
+
+    @property
+    def progress(self) -> str:
+        """Epochs, of how many at most."""
+        return f"{self.epochs}/{'?' if self.max_epochs is None else self.max_epochs}"
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields."""
+        return asdict(self)
+
+
+def num_epochs(metrics: Path) -> int:
+    """How many epochs have rows of validation scores; 0 if the file cannot be read."""
+    try:
+        rows = list(csv.DictReader(metrics.read_text(encoding="utf-8").splitlines()))
+        return max((int(row["epoch"]) + 1 for row in rows if row.get("epoch")), default=0)
+    except (OSError, ValueError, csv.Error):
+        return 0
+
+
+def log_files(folder: Path) -> list[Path]:
+    """What the run, its process and the cluster printed, where there is any."""
+    files = RunFiles(folder)
+    paths = [files.log_path, files.output_path, folder / "slurm.log"]
+    return [path for path in paths if path.exists()]
+
+
+def overview_table(overviews: Sequence[Overview]) -> Table:
+    """One row per run."""
+    names = [name for overview in overviews for name in overview.scores]
+    scores = registry.most_important(names, 2)
+    columns = [Column("run", is_text=True), Column("state", is_text=True), Column("epochs")]
+    columns += [Column(score.title) for score in scores]
+    columns += [Column("train s", priority=2), Column("why", is_text=True, priority=1)]
+    rows = []
+    for overview in overviews:
+        values = [overview.scores.get(score.name) for score in scores]
+        shown = [
+            "" if value is None else f"{score.scale * value:.1f}"
+            for score, value in zip(scores, values, strict=True)
+        ]
+        seconds = overview.seconds.get("train")
+        cells = [Path(overview.folder).name, overview.state, overview.progress, *shown]
+        rows.append(Row([*cells, "" if seconds is None else f"{seconds:.0f}", overview.reason]))
+    return Table("Runs", columns, rows)
+
+
+def differences(first: Path, second: Path) -> dict[str, tuple[Any, Any]]:
+    """Settings, scores and costs in which two runs differ, by name; None where one has none."""
+    runs = [Run.read(folder) for folder in (first, second)]
+    values = []
+    for run in runs:
+        own: dict[str, Any] = {**run.settings, "seed": run.seed}
+        if run.result is not None:
+            own |= run.result.scores
+            if run.result.training is not None:
+                seconds = run.result.training.seconds
+                own |= {f"seconds {name}": value for name, value in seconds.items()}
+        values.append(own)
+    names = dict.fromkeys([*values[0], *values[1]])
+    pairs = {name: (values[0].get(name), values[1].get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def differences_table(first: Path, second: Path) -> Table:
+    """One row per difference."""
+    rows = []
+    for name, pair in differences(first, second).items():
+        shown = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in pair]
+        rows.append(Row([name, *("-" if text == "None" else text for text in shown)]))
+    columns = [Column("", is_text=True), Column(first.name, True), Column(second.name, True)]
+    return Table("What differs", columns, rows)

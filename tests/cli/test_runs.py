@@ -1,0 +1,108 @@
+"""`captionlab runs`, on folders made for it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from captionlab.cli import main
+from captionlab.evaluation.result import Prediction, Result, Training
+from captionlab.runs.folder import RunFolder
+
+
+def finished(path: Path, score: float, **config: object) -> RunFolder:
+    folder = RunFolder(path)
+    folder.set_state("complete", command=[sys.executable, "-c", ""])
+    training = Training({}, {"train": 12.0}, 3, 2, {"val/cider_d": score}, 1)
+    result = Result({"cider_d": score}, {}, {}, {}, {}, {}, [], 1, training)
+    folder.write_result(result, [Prediction("a", "b", {}, {})])
+    values = {"seed": 0, "trainer": {"max_epochs": 9}} | config
+    folder.config_path.write_text(yaml.safe_dump(values))
+    folder.metrics_path.write_text("epoch,val/loss\n0,1\n1,1\n2,1\n")
+    return folder
+
+
+def test_runs_are_listed_with_state_progress_and_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path / "a", 0.5)
+    RunFolder(tmp_path / "b").set_state("failed", "DataError: [/x] no photo")
+    assert main(["runs", "list", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert "complete" in output
+    assert "3/9" in output
+    assert "50.0" in output
+    assert "DataError: [/x] no photo" in output
+    assert main(["runs", "list", "--json", str(tmp_path)]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["state"], first["scores"], first["seconds"]) == (
+        "complete",
+        {"cider_d": 0.5},
+        {"train": 12.0},
+    )
+    assert (second["state"], second["max_epochs"]) == ("failed", None)
+
+
+def test_a_result_that_is_damaged_is_listed_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished(tmp_path / "a", 0.5)
+    folder.result_path.write_text("{}")
+    assert main(["runs", "show", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert "state: damaged" in output
+    assert "result.json" in output
+
+
+def test_what_differs_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = finished(tmp_path / "a", 0.5, decoder={"hidden_dim": 8, "dropout": 0.1})
+    second = finished(tmp_path / "b", 0.25, decoder={"hidden_dim": 16, "dropout": 0.1})
+    assert main(["runs", "diff", "--json", str(first.path), str(second.path)]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "decoder.hidden_dim": [8, 16],
+        "cider_d": [0.5, 0.25],
+    }
+    assert main(["runs", "diff", str(first.path), str(tmp_path)]) == 1
+    assert "is no run" in capsys.readouterr().err
+
+
+def test_logs_of_the_run_and_of_the_cluster_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished(tmp_path / "a", 0.5)
+    folder.log_path.write_text("epoch [1/2]")
+    (folder.path / "slurm.log").write_text("DUE TO TIME LIMIT")
+    assert main(["runs", "logs", str(folder.path)]) == 0
+    output = capsys.readouterr().out
+    assert "epoch [1/2]" in output
+    assert "DUE TO TIME LIMIT" in output
+
+
+def test_what_has_no_result_is_tried_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path / "a", 0.5)
+    folder = RunFolder(tmp_path / "b")
+    folder.set_state("stopped", command=[sys.executable, "-c", "print('ran again')"])
+    assert main(["runs", "retry", str(tmp_path)]) == 0
+    assert capfd.readouterr().out.count("ran again") == 1
+    folder.set_state("failed")
+    assert main(["runs", "retry", str(tmp_path)]) == 1
+    assert "does not say how it was started" in capfd.readouterr().err
+
+
+def test_living_runs_are_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done, alive = finished(tmp_path / "a", 0.5), RunFolder(tmp_path / "b")
+    alive.set_state("running")
+    assert main(["runs", "remove", str(tmp_path)]) == 1
+    assert "stop it first" in capsys.readouterr().err
+    assert done.path.exists()
+    alive.set_state("stopped")
+    assert main(["runs", "remove", str(tmp_path)]) == 0
+    assert list(tmp_path.iterdir()) == []
+    assert main(["runs", "list", str(tmp_path)]) == 1
+    assert "there are no runs" in capsys.readouterr().err
