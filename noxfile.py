@@ -1,6 +1,7 @@
-"""Checks: `nox -s tests lint types minimum slow`."""
+"""Checks: `nox -s tests lint types minimum slow browser slurm`."""
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -21,6 +22,23 @@ def slow(session: nox.Session) -> None:
     """What takes minutes."""
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "slow", *session.posargs, env={"WANDB_MODE": "offline"})
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The comparison page in a real browser, Debian's `chromium`."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        session.error("there is no chromium; install it, for example by apt-get install chromium.")
+    session.install("-e", ".[test]", "playwright==1.*")  # its own browsers are not downloaded
+    session.run("pytest", "tests/browser", *session.posargs, env={"CHROMIUM": chromium})
+
+
+@nox.session
+def slurm(session: nox.Session) -> None:
+    """Sweeps on a real SLURM of one node; its packages are Debian's."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "slurm", "tests/slurm", *session.posargs)
 
 
 @nox.session
@@ -48,7 +66,9 @@ def minimum(session: nox.Session) -> None:
 def _run_default_suite(session: nox.Session) -> None:
     # Two torch processes on the same cores wait for each other: one thread each.
     environment = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
-    session.run("pytest", "-m", "not slow", "-n", "2", *session.posargs, env=environment)
+    session.run(
+        "pytest", "-m", "not slow and not slurm", "-n", "2", *session.posargs, env=environment
+    )
 
 
 def _floors() -> list[str]:

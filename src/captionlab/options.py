@@ -59,6 +59,7 @@ class Derived:
 
 
 Count = Annotated[int, Ge(1)]
+Natural = Annotated[int, Ge(0)]
 Probability = Annotated[float, Ge(0), Lt(1)]  # of dropout, say: at 1 nothing is left
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]

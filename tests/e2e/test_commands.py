@@ -67,6 +67,8 @@ def test_a_sweep_compares_and_answers_again_from_disk(tmp_path: Path) -> None:
     report = tmp_path / "runs" / "shapes" / "report"
     assert sorted(p.name for p in report.iterdir()) == [
         "comparison.png",
+        "comparison.svg",
+        "index.html",
         "results.csv",
         "results.md",
         "significance.csv",

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from captionlab.corpora.corpus import CaptionCorpus
@@ -19,6 +18,7 @@ from captionlab.errors import DataError, StorageError
 from captionlab.features import builder
 from captionlab.features.inventory import list_stores, remove_store, verify_store
 from captionlab.features.store import FeatureStore
+from captionlab.locks import OwnedLock
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
 
@@ -226,7 +226,10 @@ def test_a_store_is_removed_but_not_while_it_is_filled(
     for wrong in ("nothing", "..", f"../{tmp_path.name}/{name}"):
         with pytest.raises(StorageError, match=f"there are: {name}"):
             remove_store(tmp_path, wrong)
-    with FileLock(tmp_path / f".{name}.lock"), pytest.raises(StorageError, match="being encoded"):
+    with (
+        OwnedLock(tmp_path / f".{name}.owner").hold(),
+        pytest.raises(StorageError, match="being encoded"),
+    ):
         remove_store(tmp_path, name)
     assert remove_store(tmp_path, name).folder.name == name
     assert list_stores(tmp_path) == []

@@ -9,6 +9,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
@@ -19,12 +20,14 @@ from captionlab.corpora.readers import check_dialect, dialects, read_corpus
 from captionlab.corpora.readers.tree import Tree
 from captionlab.corpora.shapes import (
     ATTRIBUTES,
+    Scene,
     check_caption,
     generate_shapes,
     read_scenes,
     recipe,
 )
 from captionlab.corpora.usable import without_bad_photos
+from captionlab.errors import DataError
 from captionlab.files import write_json
 from captionlab.options import Count, Derived
 
@@ -69,6 +72,14 @@ class CaptionDataset(ABC):
             DataError: if the files are missing or damaged.
         """
 
+    def read_captions(self) -> CaptionCorpus:
+        """As `read_all`, of a data set that may have lost photos; nothing is generated.
+
+        Raises:
+            DataError: if the captions are missing or damaged.
+        """
+        return self.read_all()
+
     def identity(self) -> dict[str, Any]:
         """Names the captions and splits of `read_all`, in JSON types, wherever the files lie.
 
@@ -96,6 +107,18 @@ class CaptionDataset(ABC):
 
         Returns:
             Nothing, where all that is known of an image are its captions.
+        """
+        return {}
+
+    def claims(self, image_id: str, caption: str) -> dict[str, tuple[int, int]]:
+        """Kind of claim to how many of a caption's claims are true of the known scene, of all.
+
+        Args:
+            image_id: of the corpus.
+            caption: words joined by spaces.
+
+        Returns:
+            Nothing, where no scene is known.
         """
         return {}
 
@@ -131,19 +154,31 @@ class Shapes(CaptionDataset):
         generate_shapes(self.root, *self._arguments)
         return read_corpus(self.root, "flickr8k", "shapes")
 
+    def read_captions(self) -> CaptionCorpus:
+        manifest = self.root / "generator.json"
+        if not manifest.exists() or json.loads(manifest.read_text()) != recipe(*self._arguments):
+            raise DataError(f"{self.root} does not hold the drawings that this recipe makes.")
+        return read_corpus(self.root, "flickr8k", "shapes", needs_photos=False)
+
     def identity(self) -> dict[str, Any]:
         return {"shapes": recipe(*self._arguments)}
 
     def truth(self, captions: Mapping[str, str]) -> dict[str, float]:
         """Share of true claims by attribute, and of captions without a false claim as `all`."""
-        scenes = read_scenes(self.root)
-        claims = [check_caption(c.split(), scenes[image]) for image, c in captions.items()]
+        claims = [self.claims(image, caption) for image, caption in captions.items()]
         shares = {"all": fmean(all(t == n for t, n in c.values()) for c in claims)}
         for attribute in ATTRIBUTES:
             num_true = sum(c[attribute][0] for c in claims)
             if num_claims := sum(c[attribute][1] for c in claims):
                 shares[attribute] = num_true / num_claims
         return shares
+
+    def claims(self, image_id: str, caption: str) -> dict[str, tuple[int, int]]:
+        return check_caption(caption.split(), self._scenes[image_id])
+
+    @cached_property
+    def _scenes(self) -> dict[str, Scene]:
+        return read_scenes(self.root)
 
 
 class CaptionFolder(CaptionDataset):
@@ -179,6 +214,12 @@ class CaptionFolder(CaptionDataset):
         self.split_seed = split_seed
 
     def read_all(self) -> CaptionCorpus:
+        return self._read(needs_photos=True)
+
+    def read_captions(self) -> CaptionCorpus:
+        return self._read(needs_photos=False)
+
+    def _read(self, needs_photos: bool) -> CaptionCorpus:
         return read_corpus(
             self.root,
             self.dialect,
@@ -186,6 +227,7 @@ class CaptionFolder(CaptionDataset):
             split_seed=self.split_seed,
             use_restval=self.use_restval,
             unpack_dir=self.cache_dir / "photos",
+            needs_photos=needs_photos,
         )
 
     def identity(self) -> dict[str, Any]:

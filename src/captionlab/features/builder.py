@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,6 +25,7 @@ from captionlab.files import write_json
 from captionlab.images.augmentation import View
 from captionlab.images.pixels import Photos, pixel_batches
 from captionlab.images.preprocessing import normalise
+from captionlab.locks import OwnedLock
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
 log = logging.getLogger(__name__)
@@ -94,19 +94,12 @@ def open_or_build(
     if (folder / "manifest.json").exists():
         return FeatureStore(folder)
     root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / f".{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("another process encodes these images; waiting for it")
-        lock.acquire()
-    try:
+    wait = "another process encodes these images; waiting for it"
+    with OwnedLock(root / f".{name}.owner").hold(lambda: log.info(wait)):
         if not (folder / "manifest.json").exists():
             builder = _Builder(folder, corpus, encoder, device, autocast_dtype, view, with_grid)
             builder.build(batch_size, num_workers)
         return FeatureStore(folder)
-    finally:
-        lock.release()
 
 
 class _Builder:

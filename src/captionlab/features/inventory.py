@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from captionlab.errors import StorageError
 from captionlab.features.store import digest_of, digest_of_json
+from captionlab.locks import OwnedLock
 
 _ARRAYS = ("grid", "pooled")
 
@@ -99,16 +99,14 @@ def remove_store(root: Path, name: str) -> StoredFeatures:
     if name not in stores:
         known = ", ".join(stores) or "none"
         raise StorageError(f"there are no features {name!r} in {root}; there are: {known}.")
-    lock = FileLock(root / f".{name}.lock")
-    try:
-        with lock.acquire(timeout=0):
-            hidden = root / f".{name}.removed"  # in one step, so that a kill leaves no half store
-            stores[name].folder.rename(hidden)
-            shutil.rmtree(hidden)
-    except Timeout as error:
-        raise StorageError(
-            f"features {name} are being encoded by another process; stop it first."
-        ) from error
+
+    def refuse() -> None:
+        raise StorageError(f"features {name} are being encoded by another process; stop it first.")
+
+    with OwnedLock(root / f".{name}.owner").hold(refuse):
+        hidden = root / f".{name}.removed"  # in one step, so that a kill leaves no half store
+        stores[name].folder.rename(hidden)
+        shutil.rmtree(hidden)
     return stores[name]
 
 
