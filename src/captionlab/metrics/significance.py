@@ -22,7 +22,7 @@ from captionlab.metrics.resampling import CorpusStatistics
 
 NUM_RESAMPLES = 10_000
 LEVEL = 0.95
-_BLOCK_BYTES = 2**26  # of a block of resampling weights
+_BLOCK_BYTES = 2**24  # of a block of resampling weights; larger ones cost page faults
 _RUNS_AT_ONCE = 16  # summed by one matrix product
 _EXCHANGES_AT_ONCE = 4096  # of images between the systems of a pair
 # Values are rounded to multiples of this before images are exchanged. Their sums are then exact in
