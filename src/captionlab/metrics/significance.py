@@ -252,7 +252,7 @@ def _randomise(
     nothing = exchange.sum(np.zeros((1, num_images)))
     observed = {pair: np.abs(exchange.difference(*pair, nothing)) for pair in comparable}
     extreme = {pair: np.zeros(len(names)) for pair in comparable}
-    num_bytes = -(-num_images // 8)
+    num_bytes = 4 * -(-num_images // 32)  # the generator gives whole words
 
     def count(pair: tuple[int, int]) -> None:
         shuffled = np.abs(exchange.difference(*pair, moved))
