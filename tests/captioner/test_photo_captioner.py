@@ -178,7 +178,7 @@ def test_of_a_folder_of_runs_the_best_is_taken(place: Place, tmp_path: Path) -> 
     (tmp_path / "running" / "result.json").write_text('{"best_validation": {"val/cider_d": 2}}')
     assert captionlab.load(tmp_path).target == tmp_path / "high"
     (tmp_path / "low" / "result.json").write_text('{"best_validation": {"val/bleu_4": 0.3}}')
-    with pytest.raises(RunError, match="are not comparable: .* val/cider_d, val/bleu_4"):
+    with pytest.raises(RunError, match=r"are not comparable: .* val/cider_d, val/bleu_4"):
         captionlab.load(tmp_path)
     with pytest.raises(RunError, match="is no finished run, and there is none in it"):
         captionlab.load(place.folder / "data")
