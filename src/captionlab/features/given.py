@@ -242,14 +242,6 @@ class GivenFeatures(StoredFeatures):
             self._stores[corpus.fingerprint, None] = FeatureStore(folder)
         return self._stores[corpus.fingerprint, None]
 
-    def encode(self, pixels: Tensor) -> ImageFeatures:
-        """Impossible.
-
-        Raises:
-            ConfigError: always.
-        """
-        return self.encoder(pixels)
-
 
 def _copy(file: FeatureFile, corpus: CaptionCorpus, folder: Path, facts: dict[str, Any]) -> None:
     """Fill a store, from the start."""
