@@ -79,6 +79,8 @@ def load_run(target: Path, overrides: Sequence[str] = ()) -> TrainedRun:
         dataset, tokenizer = build_dataset(config), build_tokenizer(config)
         # Trained weights lie in the checkpoint: neither a file nor a download is needed.
         encoder = build_encoder(config, **({"weights": "none"} if encoder_state else {}))
+        # Older checkpoints have none: a random encoder is then fitted to the run's data again.
+        encoder.calibration = facts["features"].get("calibration", {})
         source = build_source(config, encoder, own_corpus=lambda: _own_corpus(run))
         # The checkpoint has the word vectors, too.
         bare = {**config, "decoder": {**config["decoder"], "word_vectors": None}}

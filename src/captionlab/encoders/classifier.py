@@ -14,7 +14,11 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from captionlab.encoders.protocol import Encoder
-from captionlab.encoders.random_weights import scale_residual_branches, standardise_layers
+from captionlab.encoders.random_weights import (
+    restore_layers,
+    scale_residual_branches,
+    standardise_layers,
+)
 from captionlab.encoders.stages import find_stages, shape_of
 from captionlab.encoders.weights import download, find, identity, load_into, read
 from captionlab.errors import ConfigError
@@ -124,8 +128,10 @@ class ClassifierEncoder(Encoder):
         """
         trunk = fx.GraphModule(self._load().eval(), self._graph).to(device)
         trunk = trunk.to(memory_format=torch.channels_last)
-        if self.num_calibration_images:
-            standardise_layers(trunk, torch.cat(list(batches)).to(device))
+        if self.calibration:
+            restore_layers(trunk, self.calibration)
+        elif self.num_calibration_images:
+            self.calibration = standardise_layers(trunk, torch.cat(list(batches)).to(device))
         trunk.eval()
         self.trunk = trunk if self._trained else fuse(trunk, inplace=True, no_trace=True)
         for name, parameter in self.trunk.named_parameters():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,8 +20,15 @@ from tqdm import tqdm
 
 from captionlab.corpora import CaptionCorpus
 from captionlab.errors import StorageError
-from captionlab.features.store import FeatureStore, digest_of, require_space, write_manifest
-from captionlab.files import write_json
+from captionlab.features.store import (
+    CALIBRATION,
+    FeatureStore,
+    digest_of,
+    read_calibration,
+    require_space,
+    write_manifest,
+)
+from captionlab.files import write_atomically, write_json
 from captionlab.images.augmentation import View
 from captionlab.images.pixels import Photos, pixel_batches
 from captionlab.images.preprocessing import normalise
@@ -43,6 +51,7 @@ class ImageEncoder(Protocol):
     preprocessing: Preprocessing
     feature_shape: FeatureShape
     num_calibration_images: int
+    calibration: Mapping[str, Tensor]
     num_parameters: int
     num_trained_parameters: int
 
@@ -145,7 +154,7 @@ class _Builder:
         rest = [(image.path, self.view) for image in images[done:]]
         photos = Photos(rest, self.encoder.preprocessing)
         batches = pixel_batches(photos, batch_size, num_workers)
-        prepare(self.encoder, self.corpus, self.device, batch_size, num_workers)
+        self._prepare(batch_size, num_workers)
         written = recorded = done
         reported = began
         with tqdm(
@@ -174,6 +183,18 @@ class _Builder:
                         reported = time.perf_counter()
         self._finish(arrays, seconds + time.perf_counter() - began, blocks)
         progress.unlink()
+
+    def _prepare(self, batch_size: int, num_workers: int) -> None:
+        """Load the weights; what is fitted to images is kept, for a resumed build and for runs."""
+        path = self.folder / CALIBRATION
+        if path.exists():
+            self.encoder.calibration = read_calibration(path)
+        prepare(self.encoder, self.corpus, self.device, batch_size, num_workers)
+        if self.encoder.calibration and not path.exists():
+            content = io.BytesIO()
+            arrays: dict[str, Any] = {k: v.numpy() for k, v in self.encoder.calibration.items()}
+            np.savez(content, **arrays)
+            write_atomically(path, content.getvalue())
 
     def _check_space(self) -> None:
         needed = sum(int(np.prod(shape)) for shape in self.shapes.values()) * _HALF().nbytes
@@ -220,6 +241,7 @@ class _Builder:
             **describe(self.corpus, self.encoder),
             "encode_seconds": seconds,
             "encode_dtype": str(self.autocast_dtype or torch.float32),
+            "calibration": digest_of(*self.encoder.calibration.values()),
         }
         ids = [image.image_id for image in self.images]
         write_manifest(self.folder, facts, arrays, blocks, ids)

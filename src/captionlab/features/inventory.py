@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from captionlab.errors import StorageError
-from captionlab.features.store import digest_of, digest_of_json
+from captionlab.features.store import FeatureStore, digest_of, digest_of_json
 from captionlab.locks import OwnedLock
 
 _ARRAYS = ("grid", "pooled")
@@ -83,6 +83,11 @@ def verify_store(store: StoredFeatures) -> str | None:
                     "was written)"
                 )
             begin = block["end"]
+    try:
+        if store.complete:
+            _ = FeatureStore(store.folder).calibration
+    except StorageError as error:
+        return str(error)
     return None
 
 

@@ -115,7 +115,7 @@ class EncoderFeatures(FeatureSource):
         Returns:
             What the features are and what they cost, in plain values: `name` of the store or
             None, `corpus`, `encoder`, `preprocessing`, `feature_shape`, `encoder_parameters` and
-            `encode_seconds`.
+            `encode_seconds`; and `calibration`, the encoder's, as tensors.
         """
 
     @abstractmethod
@@ -168,7 +168,7 @@ class StoredFeatures(EncoderFeatures):
         store = self.open(corpus)
         for view in views:
             self.open(corpus, view)
-        return store.manifest
+        return {**store.manifest, "calibration": store.calibration}
 
     def open(self, corpus: CaptionCorpus, view: View | None = None) -> FeatureStore:
         """The store of a corpus, encoded first where it is not yet.
@@ -204,7 +204,7 @@ class StoredFeatures(EncoderFeatures):
         if self._loaded is not None:
             return
         encoder = copy.deepcopy(self.encoder)
-        if encoder.num_calibration_images:
+        if encoder.num_calibration_images and not encoder.calibration:
             assert self._own_corpus is not None
             corpus = self._own_corpus()
             prepare(encoder, corpus, self.device, self.batch_size, self.num_workers)
@@ -237,7 +237,12 @@ class LiveFeatures(EncoderFeatures):
         """See `EncoderFeatures`; loads the weights on the CPU, from where Lightning takes them."""
         cpu = torch.device("cpu")
         prepare(self.encoder, corpus, cpu, self.batch_size, self.num_workers)
-        return {"name": None, "encode_seconds": 0.0, **describe(corpus, self.encoder)}
+        return {
+            "name": None,
+            "encode_seconds": 0.0,
+            "calibration": {},
+            **describe(corpus, self.encoder),
+        }
 
     def read(
         self, corpus: CaptionCorpus, batches: Sequence[Sequence[str]]

@@ -6,15 +6,19 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from captionlab.errors import StorageError
 from captionlab.files import write_json
 from captionlab.types import FeatureShape, ImageFeatures
+
+CALIBRATION = "calibration.npz"  # of random weights
 
 
 class FeatureStore:
@@ -55,6 +59,21 @@ class FeatureStore:
                 )
         if not with_grid:
             self._grid = self._grid[:, :0]
+
+    @cached_property
+    def calibration(self) -> dict[str, Tensor]:
+        """What the encoder's random weights were fitted to, float32 (C,) by name.
+
+        It is empty for other weights, and where an older version made the store.
+
+        Raises:
+            StorageError: if it is not what was written.
+        """
+        path = self.folder / CALIBRATION
+        calibration = read_calibration(path) if path.exists() else {}
+        if digest_of(*calibration.values()) != self.manifest.get("calibration", digest_of()):
+            raise StorageError(f"{path} is damaged; remove {self.folder} to encode again.")
+        return calibration
 
     def read(self, image_ids: Iterable[str]) -> ImageFeatures:
         """Features of these images, float16 (B, P, C) and (B, G), in memory of their own.
@@ -110,6 +129,21 @@ def write_manifest(
         "image_ids": image_ids,
     }
     write_json(folder / "manifest.json", {**manifest, "digest": digest_of_json(manifest)})
+
+
+def read_calibration(path: Path) -> dict[str, Tensor]:
+    """An encoder's `calibration` from a file of a store.
+
+    Raises:
+        StorageError: if it is damaged.
+    """
+    try:
+        with np.load(path) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except Exception as error:  # numpy raises many kinds for a damaged file
+        raise StorageError(
+            f"{path} is damaged ({error}); remove {path.parent} to encode again."
+        ) from error
 
 
 def digest_of_json(value: dict[str, Any]) -> str:

@@ -259,7 +259,7 @@ def _commit() -> str | None:
 
 def _named(features: Mapping[str, Any]) -> dict[str, Any]:
     """What names the encoder in a checkpoint, in place of its weights where it is frozen."""
-    keys = ("name", "corpus", "encoder", "preprocessing", "feature_shape")
+    keys = ("name", "corpus", "encoder", "preprocessing", "feature_shape", "calibration")
     return {key: features[key] for key in keys}
 
 
