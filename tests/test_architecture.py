@@ -45,7 +45,10 @@ MAY_IMPORT = {
     | {"batches", "training", "captioner", "evaluation", "config"}
     | {"seeding", "devices", "reports"},
     "reports": BASE | {"images", "corpora", "features", "metrics", "evaluation"},
-    "cli": BASE | DATA | {"encoders", "captioner", "evaluation", "config", "runs", "reports"},
+    "demo": BASE | {"images", "captioner"},
+    "cli": BASE
+    | DATA
+    | {"encoders", "captioner", "evaluation", "config", "runs", "reports", "demo"},
 }
 # library: the rooms where it lives; files, where a path is named.
 LIVES_IN = {

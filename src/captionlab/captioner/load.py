@@ -252,7 +252,9 @@ def _own_corpus(run: TrainedRun) -> CaptionCorpus:
 
 def _encoder_of(features: Mapping[str, Any]) -> str:
     """Architecture, weights and size of what encoded the images of a run."""
-    return f"{features['encoder']} at {features['preprocessing']['image_size']} pixels"
+    preprocessing = features["preprocessing"]
+    pixels = f" at {preprocessing['image_size']} pixels" if preprocessing else ""  # or given
+    return f"{features['encoder']}{pixels}"
 
 
 def _load_decoder(decoder: nn.Module, theirs: Mapping[str, Tensor], source: Path) -> None:

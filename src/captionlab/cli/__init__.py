@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from captionlab import __version__
-from captionlab.cli import caption, data, evaluate, features, report, runs
+from captionlab.cli import caption, data, demo, evaluate, features, report, runs
 from captionlab.errors import CaptionLabError
 
 _EXAMPLES = """\
@@ -15,6 +15,7 @@ examples:
   captionlab train -m encoder=resnet18,vgg decoder=lstm,gru   # four runs, compared
   captionlab train --help                                     # every option
   captionlab caption RUN photo.jpg --attention maps           # RUN is a finished run's folder
+  captionlab demo --run RUN                                   # the same in the browser
   captionlab evaluate RUN a.json --data /path/to/Flickr8k     # also captions of other systems
   captionlab report runs/shapes runs/other --out comparison
   captionlab runs list runs/shapes                            # state, progress and scores
@@ -56,6 +57,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"captionlab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("train", help="train, test and score one run, or a sweep with -m")
-    for command in (caption, evaluate, report, runs, data, features):
+    for command in (caption, demo, evaluate, report, runs, data, features):
         command.add_parser(commands)
     return parser

@@ -2,6 +2,7 @@
 
 from captionlab.encoders.classifier import ClassifierEncoder
 from captionlab.encoders.files import list_encoders, read_encoder
+from captionlab.encoders.given import GivenEncoder
 from captionlab.encoders.protocol import Encoder
 from captionlab.encoders.torchvision import TorchvisionEncoder
 from captionlab.encoders.xception import XceptionEncoder
@@ -9,6 +10,7 @@ from captionlab.encoders.xception import XceptionEncoder
 __all__ = [
     "ClassifierEncoder",
     "Encoder",
+    "GivenEncoder",
     "TorchvisionEncoder",
     "XceptionEncoder",
     "list_encoders",

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import logging
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,8 +24,9 @@ from captionlab.features.store import (
     CALIBRATION,
     FeatureStore,
     digest_of,
-    digest_of_json,
     read_calibration,
+    require_space,
+    write_manifest,
 )
 from captionlab.files import write_atomically, write_json
 from captionlab.images.augmentation import View
@@ -198,19 +198,13 @@ class _Builder:
 
     def _check_space(self) -> None:
         needed = sum(int(np.prod(shape)) for shape in self.shapes.values()) * _HALF().nbytes
-        free = shutil.disk_usage(self.folder.parent).free
         log.info(
             "encoding %d images, %.2f GB, into %s",
             len(self.images),
             needed / 1e9,
             self.folder,
         )
-        if needed > free:
-            raise StorageError(
-                f"features of {len(self.images)} images need {needed / 1e9:.2f} GB in "
-                f"{self.folder.parent}, and {free / 1e9:.2f} GB are free; make room, or set "
-                "cache_dir to a larger disk."
-            )
+        require_space(self.folder.parent, len(self.images), needed)
 
     def _map(self, name: str, create: bool) -> np.memmap[Any, Any]:
         mode: Any = "w+" if create else "r+"
@@ -243,23 +237,14 @@ class _Builder:
         seconds: float,
         blocks: list[dict[str, Any]],
     ) -> None:
-        num_images = len(self.images)
-        sample = sorted({round(i * (num_images - 1) / 15) for i in range(16)})
-        manifest = {
-            "name": self.folder.name,
+        facts = {
             **describe(self.corpus, self.encoder),
-            "num_positions": self.num_positions,
             "encode_seconds": seconds,
             "encode_dtype": str(self.autocast_dtype or torch.float32),
-            "num_bytes": sum(array.nbytes for array in arrays.values()),
-            "sample": {
-                row: digest_of(arrays["grid"][row], arrays["pooled"][row]) for row in sample
-            },
-            "blocks": blocks,
             "calibration": digest_of(*self.encoder.calibration.values()),
-            "image_ids": [image.image_id for image in self.images],
         }
-        write_json(self.folder / "manifest.json", {**manifest, "digest": digest_of_json(manifest)})
+        ids = [image.image_id for image in self.images]
+        write_manifest(self.folder, facts, arrays, blocks, ids)
 
 
 def prepare(

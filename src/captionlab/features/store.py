@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from captionlab.errors import StorageError
+from captionlab.files import write_json
 from captionlab.types import FeatureShape, ImageFeatures
 
 CALIBRATION = "calibration.npz"  # of random weights
@@ -83,6 +85,50 @@ class FeatureStore:
         return ImageFeatures(
             torch.from_numpy(self._grid[rows]), torch.from_numpy(self._pooled[rows])
         )
+
+
+def require_space(folder: Path, num_images: int, num_bytes: int) -> None:
+    """Make sure that a store fits on the disk of a folder.
+
+    Raises:
+        StorageError: if not; it says by how much.
+    """
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise StorageError(
+            f"features of {num_images} images need {num_bytes / 1e9:.2f} GB in {folder}, and "
+            f"{free / 1e9:.2f} GB are free; make room, or set cache_dir to a larger disk."
+        )
+
+
+def write_manifest(
+    folder: Path,
+    facts: Mapping[str, Any],
+    arrays: Mapping[str, Any],
+    blocks: Sequence[Mapping[str, Any]],
+    image_ids: Sequence[str],
+) -> None:
+    """Complete a store.
+
+    Args:
+        folder: of the store; its name is the store's.
+        facts: what the features depend on and what they cost, in plain values.
+        arrays: `grid` and `pooled`.
+        blocks: digests of both from one block's `end` to the next.
+        image_ids: one for each row.
+    """
+    last = len(image_ids) - 1
+    sample = sorted({round(i * last / 15) for i in range(16)})
+    manifest = {
+        "name": folder.name,
+        **facts,
+        "num_positions": arrays["grid"].shape[1],
+        "num_bytes": sum(array.nbytes for array in arrays.values()),
+        "sample": {row: digest_of(arrays["grid"][row], arrays["pooled"][row]) for row in sample},
+        "blocks": blocks,
+        "image_ids": image_ids,
+    }
+    write_json(folder / "manifest.json", {**manifest, "digest": digest_of_json(manifest)})
 
 
 def read_calibration(path: Path) -> dict[str, Tensor]:
