@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 import torch
@@ -55,6 +55,19 @@ class Encoder(nn.Module, ABC):
             WeightsError: if the weights cannot be downloaded or read, or do not fit; it names the
                 keys.
         """
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take the `state_dict` that an equal encoder had after `prepare`, in place of `prepare`.
+
+        Raises:
+            RuntimeError: if it is of another encoder.
+        """
+        self.load_state_dict(state, assign=True)
+
+    @property
+    def weights_facts(self) -> dict[str, str]:
+        """What is known of the weights before training: `name`, `source` and `licence`."""
+        return {}
 
     @abstractmethod
     def forward(self, images: Tensor) -> ImageFeatures:
