@@ -15,6 +15,7 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,17 +41,18 @@ class Captioner:
 
     Args:
         folder: of the files.
+        num_threads: of each of its three graphs; 0 for all cores.
         changes: of the search in `captioner.json`: `name` (`greedy` or `beam`), `beam_size`, ...
     """
 
-    def __init__(self, folder: Path, **changes: Any) -> None:
+    def __init__(self, folder: Path, num_threads: int = 0, **changes: Any) -> None:
         self.facts: dict[str, Any] = json.loads((folder / "captioner.json").read_text("utf-8"))
         self.search: dict[str, Any] = {**self.facts["search"], **changes}
-        self._encoder, self._start, self._step = (
-            onnxruntime.InferenceSession(folder / name, providers=["CPUExecutionProvider"])
-            for name in ("encoder.onnx", "start.onnx", "step.onnx")
-        )
-        self._image_names = [x.name for x in self._start.get_outputs() if x.name[:5] == "image"]
+        self._options = onnxruntime.SessionOptions()
+        self._options.intra_op_num_threads = num_threads
+        self._folder = folder
+        self._start, self._step = self._load("start.onnx"), self._load("step.onnx")
+        self._names = [output.name for output in self._start.get_outputs()]
 
     def __call__(self, photo: Path | Image.Image, num_captions: int = 1) -> list[Caption]:
         """Captions of a photo, the best first.
@@ -64,15 +66,26 @@ class Captioner:
         """
         image = to_rgb(photo) if isinstance(photo, Image.Image) else read_photo(photo)
         pixels = to_pixels(image, self.facts["preprocessing"])
-        grid, pooled = self._encoder.run(["grid", "pooled"], {"pixels": pixels[None]})
+        features = self._encoder.run(["grid", "pooled"], {"pixels": pixels[None]})
+        return self.describe(*features, num_captions=num_captions)
+
+    def describe(self, grid: Array, pooled: Array, num_captions: int = 1) -> list[Caption]:
+        """Captions of the image with these features, float32 (1, P, C) and (1, G)."""
         values = self._start.run(None, {"grid": grid, "pooled": pooled})
-        names = [output.name for output in self._start.get_outputs()]
-        state = dict(zip(names, values, strict=True))
+        state = dict(zip(self._names, values, strict=True))
         if self.search["name"] == "greedy":
             found = self._greedy(state)
         else:
             found = self._beam(state, num_captions)
         return [Caption(self._text(words), float(p), float(score)) for words, p, score in found]
+
+    @cached_property
+    def _encoder(self) -> Any:
+        return self._load("encoder.onnx")
+
+    def _load(self, name: str) -> Any:
+        path = self._folder / name
+        return onnxruntime.InferenceSession(path, self._options, providers=["CPUExecutionProvider"])
 
     def _text(self, words: Sequence[int]) -> str:
         return " ".join(self.facts["vocabulary"][word] for word in words)
@@ -80,7 +93,7 @@ class Captioner:
     def _advance(self, token: Array, state: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
         """Log-probabilities of the next word (K, V), and the new state."""
         log_probs, *memory = self._step.run(None, {"token": token, **state})
-        image = {name: state[name] for name in self._image_names}
+        image = {name: state[name] for name in self._names if name[:5] == "image"}
         return log_probs, image | {f"memory_{i}": part for i, part in enumerate(memory)}
 
     def _greedy(self, state: dict[str, Array]) -> list[tuple[list[int], Any, Any]]:

@@ -24,7 +24,7 @@ from captionlab.features.source import EncoderFeatures
 from captionlab.files import write_json
 from captionlab.images.preprocessing import normalise
 from captionlab.search import BeamSearch, GreedySearch, Search
-from captionlab.types import ImageFeatures
+from captionlab.types import START_ID, ImageFeatures
 
 _BEAM: dict[str, Any] = {  # of a run that writes greedily
     "beam_size": 3,
@@ -35,6 +35,7 @@ _BEAM: dict[str, Any] = {  # of a run that writes greedily
 }
 
 
+@torch.no_grad()
 def export_onnx(captioner: Captioner, folder: Path) -> list[Path]:
     """Write encoder, decoder, settings and script; computed in float32, one photo at a time.
 
@@ -69,10 +70,9 @@ def export_onnx(captioner: Captioner, folder: Path) -> list[Path]:
     size = preprocessing.image_size
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _quiet():
-            pixels = torch.zeros(1, 3, size, size, dtype=torch.uint8)
-            _save(encoder, (pixels,), ["pixels"], ["grid", "pooled"], folder / "encoder.onnx")
-            export_decoder(captioner.decoder.cpu(), encoder(pixels), folder)
+        pixels = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+        _save(encoder, (pixels,), ["pixels"], ["grid", "pooled"], folder / "encoder.onnx")
+        export_decoder(captioner.decoder.cpu(), encoder(pixels), folder)
         write_json(folder / "captioner.json", settings)
         shutil.copyfile(Path(__file__).with_name("onnx_caption.py"), folder / "caption.py")
     except OSError as error:
@@ -83,6 +83,7 @@ def export_onnx(captioner: Captioner, folder: Path) -> list[Path]:
 _FILES = ("caption.py", "captioner.json", "encoder.onnx", "start.onnx", "step.onnx")
 
 
+@torch.no_grad()
 def export_decoder(decoder: Decoder, features: tuple[Tensor, Tensor], folder: Path) -> None:
     """Write `start.onnx` and `step.onnx` of a decoder in evaluation mode.
 
@@ -96,7 +97,7 @@ def export_decoder(decoder: Decoder, features: tuple[Tensor, Tensor], folder: Pa
     memory = [f"memory_{i}" for i in range(len(state.memory))]
     _save(_Start(decoder), features, ["grid", "pooled"], [*image, *memory], folder / "start.onnx")
     # Two words of three beams: an exporter takes sizes of 0 and 1 for constants.
-    token = torch.full((3,), 4)
+    token = torch.full((3,), START_ID)
     state = decoder.select(state, torch.zeros(3, dtype=torch.int64))
     for _ in range(2):
         _, state = decoder.step(token, state)
@@ -164,7 +165,6 @@ def _tensors(image: PreparedImage) -> list[Tensor]:
     return [one for value in values for one in (value if isinstance(value, tuple) else (value,))]
 
 
-@torch.no_grad()
 def _save(
     module: nn.Module,
     inputs: tuple[Any, ...],
@@ -173,15 +173,16 @@ def _save(
     path: Path,
     **options: Any,
 ) -> None:
-    program = torch.onnx.export(
-        module.eval(),
-        inputs,
-        input_names=input_names,
-        output_names=output_names,
-        dynamo=True,
-        verbose=False,
-        **options,
-    )
+    with _quiet():
+        program = torch.onnx.export(
+            module.eval(),
+            inputs,
+            input_names=input_names,
+            output_names=output_names,
+            dynamo=True,
+            verbose=False,
+            **options,
+        )
     assert program is not None
     program.save(path)
 

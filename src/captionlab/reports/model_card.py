@@ -6,6 +6,7 @@ Whatever is not known is left out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,7 +14,7 @@ import yaml
 from captionlab.errors import printable
 from captionlab.evaluation.result import Prediction, Result
 from captionlab.reports.differences import Differences, statistics_of
-from captionlab.reports.model_facts import Facts, data_text, model_rows, score_rows
+from captionlab.reports.model_facts import Facts, data_text, model_rows, num_words, score_rows
 
 
 def model_card(
@@ -40,7 +41,8 @@ def model_card(
     blocks.append("## Limits\n\n" + "\n".join(f"- {line}" for line in limits))
     made = ["## How it was made"]
     if facts.get("command"):
-        made.append("    " + " ".join(facts["command"]))
+        program, *arguments = facts["command"]
+        made.append("    " + " ".join([Path(program).name, *arguments]))
     versions = facts.get("versions") or {}
     if versions:
         made.append(", ".join(f"{name} {version}" for name, version in versions.items()))
@@ -135,7 +137,7 @@ def _limits(
     config = facts["config"]
     if "random-" in str(facts["features"]["encoder"]):
         yield "The encoder's weights are random, fitted to training images: a toy, not for use."
-    yield f"It can write {len(facts['vocabulary'])} words (four of them marks) and no others."
+    yield f"It can write {num_words(facts)} words and no others."
     length = config.get("search", {}).get("max_length")
     if length:
         cut = [p for p in predictions if p.finished is False]

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 from captionlab.evaluation.result import Result
 from captionlab.metrics import registry
 from captionlab.metrics.protocol import Score
+from captionlab.types import UNKNOWN_ID
 
 Facts = Mapping[str, Any]  # see `captionlab.captioner.export.read_facts`
 _SIZES = {
     "embedding_dim": "word vectors of {}",
     "hidden_dim": "hidden size {}",
-    "num_layers": "{} layers",
-    "num_heads": "{} heads",
+    "num_layers": "layers: {}",
+    "num_heads": "heads: {}",
     "feature_dim": "positions mapped to {}",
     "attention_dim": "compared in {}",
     "image_dim": "image vector of {}",
@@ -48,7 +49,7 @@ def model_rows(facts: Facts) -> dict[str, str]:
     if "conditioning" in config and config["conditioning"].get("name") != "built_in":
         rows["conditioning"] = _with_sizes(config["conditioning"])
     data = config.get("data", {})
-    rows["vocabulary"] = f"{len(facts['vocabulary'])} words"
+    rows["vocabulary"] = f"{num_words(facts)} words"
     if data.get("min_count"):
         rows["vocabulary"] += f", each at least {data['min_count']} times in the training captions"
     search = config.get("search", {})
@@ -74,6 +75,11 @@ def weights_text(facts: Facts) -> str:
     if "included" in weights:
         words.append("in the file" if weights["included"] else "not in the file")
     return "; ".join(words)
+
+
+def num_words(facts: Facts) -> int:
+    """How many words it can write; padding, start, end and unknown are none."""
+    return len(facts["vocabulary"]) - UNKNOWN_ID - 1
 
 
 def data_text(facts: Facts) -> str:
