@@ -7,7 +7,17 @@ import sys
 from collections.abc import Sequence
 
 from captionlab import __version__
-from captionlab.cli import caption, data, demo, evaluate, features, report, runs
+from captionlab.cli import (
+    caption,
+    data,
+    demo,
+    evaluate,
+    export,
+    features,
+    inspect,
+    report,
+    runs,
+)
 from captionlab.errors import CaptionLabError
 
 _EXAMPLES = """\
@@ -19,6 +29,7 @@ examples:
   captionlab evaluate RUN a.json --data /path/to/Flickr8k     # also captions of other systems
   captionlab report runs/shapes runs/other --out comparison
   captionlab runs list runs/shapes                            # state, progress and scores
+  captionlab export RUN model.safetensors --with-encoder      # one file, used like the run
   captionlab data check /path/to/Flickr8k
 
 `captionlab COMMAND --help` shows the arguments of one command."""
@@ -57,6 +68,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"captionlab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("train", help="train, test and score one run, or a sweep with -m")
-    for command in (caption, demo, evaluate, report, runs, data, features):
+    for command in (caption, demo, evaluate, report, runs, export, inspect, data, features):
         command.add_parser(commands)
     return parser

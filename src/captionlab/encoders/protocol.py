@@ -61,6 +61,19 @@ class Encoder(nn.Module, ABC):
                 keys.
         """
 
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take the `state_dict` that an equal encoder had after `prepare`, in place of `prepare`.
+
+        Raises:
+            RuntimeError: if it is of another encoder.
+        """
+        self.load_state_dict(state, assign=True)
+
+    @property
+    def weights_facts(self) -> dict[str, str]:
+        """What is known of the weights before training: `name`, `source` and `licence`."""
+        return {}
+
     @abstractmethod
     def forward(self, images: Tensor) -> ImageFeatures:
         """Features of preprocessed images, float32 (B, 3, S, S)."""
