@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from captionlab import __version__
 from captionlab.cli import caption, data, evaluate, features, report, runs
 from captionlab.errors import CaptionLabError
+from captionlab.progress.terminal import shown_on_terminal
 
 _EXAMPLES = """\
 examples:
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return train.run(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
-        status: int | None = options.command(options)
+        with shown_on_terminal():
+            status: int | None = options.command(options)
     except CaptionLabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
