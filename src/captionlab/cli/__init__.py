@@ -19,6 +19,7 @@ from captionlab.cli import (
     runs,
 )
 from captionlab.errors import CaptionLabError
+from captionlab.progress.terminal import shown_on_terminal
 
 _EXAMPLES = """\
 examples:
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return train.run(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
-        status: int | None = options.command(options)
+        with shown_on_terminal():
+            status: int | None = options.command(options)
     except CaptionLabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

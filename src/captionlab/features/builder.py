@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import logging
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -16,7 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from captionlab.corpora import CaptionCorpus
 from captionlab.errors import StorageError
@@ -33,6 +31,7 @@ from captionlab.images.augmentation import View
 from captionlab.images.pixels import Photos, pixel_batches
 from captionlab.images.preprocessing import normalise
 from captionlab.locks import OwnedLock
+from captionlab.progress import bar
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,6 @@ log = logging.getLogger(__name__)
 _VERSION = 3  # 3: the manifest has digests of all blocks, and one of itself
 _HALF = np.float16
 _BLOCK = 256  # images between two records of progress
-_SECONDS_BETWEEN_LINES = 30  # in a log file, which has no bar
 _HALF_MAX = float(np.finfo(_HALF).max)
 
 
@@ -156,20 +154,12 @@ class _Builder:
         batches = pixel_batches(photos, batch_size, num_workers)
         self._prepare(batch_size, num_workers)
         written = recorded = done
-        reported = began
-        with tqdm(
-            total=len(images),
-            initial=done,
-            desc="encoding images",
-            unit="image",
-            disable=not sys.stderr.isatty(),
-            leave=False,
-        ) as bar:
+        with bar("encoding images", len(images), "images", done) as shown:
             for pixels in batches:
                 for name, values in self._encode(pixels).items():
                     arrays[name][written : written + len(pixels)] = values
                 written += len(pixels)
-                bar.update(len(pixels))
+                shown.advance(len(pixels))
                 if written - recorded >= _BLOCK or written == len(images):
                     for array in arrays.values():
                         array.flush()
@@ -178,9 +168,6 @@ class _Builder:
                     blocks.append({"end": written, **block})
                     write_json(progress, {"images": written, "seconds": spent, "blocks": blocks})
                     recorded = written
-                    if bar.disable and time.perf_counter() - reported > _SECONDS_BETWEEN_LINES:
-                        log.info("encoded %d of %d images", written, len(images))
-                        reported = time.perf_counter()
         self._finish(arrays, seconds + time.perf_counter() - began, blocks)
         progress.unlink()
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from captionlab.corpora import CaptionCorpus
 from captionlab.corpora.corpus import CaptionedImage
@@ -27,6 +25,7 @@ from captionlab.features.store import FeatureStore, digest_of, require_space, wr
 from captionlab.files import new_folder, write_json
 from captionlab.images.augmentation import View
 from captionlab.locks import OwnedLock
+from captionlab.progress import bar
 from captionlab.types import FeatureShape, ImageFeatures
 
 log = logging.getLogger(__name__)
@@ -129,7 +128,7 @@ class FeatureFile:
             known: str = json.loads(record.read_text(encoding="utf-8"))["features"]
             return known
         whole = hashlib.sha256()
-        for path in _shown(files, "reading features", "file"):
+        for path in _shown(files, "reading features", "files"):
             with path.open("rb") as file:
                 whole.update(f"{path.name}\n".encode())
                 whole.update(hashlib.file_digest(file, "sha256").digest())
@@ -262,7 +261,7 @@ def _copy(file: FeatureFile, corpus: CaptionCorpus, folder: Path, facts: dict[st
         for name, size in sizes.items()
     }
     blocks: list[dict[str, Any]] = []
-    for begin in _shown(range(0, len(rows), _BLOCK), "copying features", "block"):
+    for begin in _shown(range(0, len(rows), _BLOCK), "copying features", "blocks"):
         end = min(begin + _BLOCK, len(rows))
         features = file.read(rows[begin:end])
         for name, values in (("grid", features.grid), ("pooled", features.pooled)):
@@ -336,5 +335,7 @@ def _names(image: CaptionedImage) -> Iterator[str]:
 
 
 def _shown(items: Sequence[Any], doing: str, unit: str) -> Iterator[Any]:
-    hidden = not sys.stderr.isatty() or len(items) == 1
-    yield from tqdm(items, desc=doing, unit=unit, disable=hidden, leave=False)
+    with bar(doing, len(items), unit) as shown:
+        for item in items:
+            yield item
+            shown.advance()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Annotated, Any, Literal
 import torch
 from annotated_types import Ge
 from torch import Tensor
-from tqdm import tqdm
 
 from captionlab.corpora import CaptionCorpus
 from captionlab.errors import ConfigError
@@ -43,15 +41,6 @@ class FeatureSource(ABC):
         self, corpus: CaptionCorpus, batches: Sequence[Sequence[str]]
     ) -> Iterator[ImageFeatures]:
         """Features of a corpus's images, float32 on `device`, a batch of image ids at a time."""
-
-    def show(self, doing: str, batches: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
-        """The batches, with a progress bar where a person is watching."""
-        total = sum(map(len, batches))
-        hidden = not sys.stderr.isatty()
-        with tqdm(total=total, desc=doing, unit="image", disable=hidden, leave=False) as bar:
-            for batch in batches:
-                yield batch
-                bar.update(len(batch))
 
 
 class EncoderFeatures(FeatureSource):

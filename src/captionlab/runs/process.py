@@ -44,7 +44,8 @@ def return_freed_memory() -> None:
 
 def quieten() -> None:
     """Silence advice of Lightning's that does not hold here."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*isinstance.treespec, LeafSpec.*",  # its own: pytorch-lightning #21326, still in 2.6.6
         ".*smaller than the logging interval.*",  # #7705: curves are per epoch here
@@ -54,6 +55,7 @@ def quieten() -> None:
         ".*checkpoint that ended before the epoch ended.*",  # its sampler resumes in mid-epoch
         ".*recommended to use .*sync_dist=True.*",  # every rank logs the same sums
         ".*in eval mode at the start of training.*",  # #20986: the encoder stays so
+        ".*nn.functional.all_reduce is deprecated.*",  # what replaces it is private (torch 2.14)
     ):
         warnings.filterwarnings("ignore", message=message)
 
