@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import sys
 import time
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from captionlab.corpora import CaptionCorpus
 from captionlab.errors import StorageError
 from captionlab.features.store import FeatureStore, digest_of, digest_of_json
-from captionlab.files import write_json
+from captionlab.files import unwritable, write_json
 from captionlab.images.augmentation import View
 from captionlab.images.pixels import Photos, pixel_batches
 from captionlab.images.preprocessing import normalise
@@ -140,7 +141,10 @@ class _Builder:
         else:
             self._check_space()
             self.folder.mkdir(exist_ok=True)
-        arrays = {name: self._map(name, create=done == 0) for name in self.shapes}
+        arrays = {
+            name: _ArrayFile(self.folder / f"{name}.npy", shape, done == 0)
+            for name, shape in self.shapes.items()
+        }
         began = time.perf_counter()
         images = self.images
         rest = [(image.path, self.view) for image in images[done:]]
@@ -159,14 +163,16 @@ class _Builder:
         ) as bar:
             for pixels in batches:
                 for name, values in self._encode(pixels).items():
-                    arrays[name][written : written + len(pixels)] = values
+                    arrays[name].write(written, values)
                 written += len(pixels)
                 bar.update(len(pixels))
                 if written - recorded >= _BLOCK or written == len(images):
                     for array in arrays.values():
                         array.flush()
                     spent = seconds + time.perf_counter() - began
-                    block = {name: digest_of(a[recorded:written]) for name, a in arrays.items()}
+                    block = {
+                        name: digest_of(a.rows[recorded:written]) for name, a in arrays.items()
+                    }
                     blocks.append({"end": written, **block})
                     write_json(progress, {"images": written, "seconds": spent, "blocks": blocks})
                     recorded = written
@@ -192,12 +198,6 @@ class _Builder:
                 "cache_dir to a larger disk."
             )
 
-    def _map(self, name: str, create: bool) -> np.memmap[Any, Any]:
-        mode: Any = "w+" if create else "r+"
-        return np.lib.format.open_memmap(
-            self.folder / f"{name}.npy", mode=mode, dtype=_HALF, shape=self.shapes[name]
-        )
-
     def _encode(self, pixels: Tensor) -> dict[str, Any]:
         images = normalise(pixels.to(self.device), self.encoder.preprocessing)
         with (
@@ -219,7 +219,7 @@ class _Builder:
 
     def _finish(
         self,
-        arrays: dict[str, np.memmap[Any, Any]],
+        arrays: dict[str, _ArrayFile],
         seconds: float,
         blocks: list[dict[str, Any]],
     ) -> None:
@@ -231,14 +231,59 @@ class _Builder:
             "num_positions": self.num_positions,
             "encode_seconds": seconds,
             "encode_dtype": str(self.autocast_dtype or torch.float32),
-            "num_bytes": sum(array.nbytes for array in arrays.values()),
+            "num_bytes": sum(array.rows.nbytes for array in arrays.values()),
             "sample": {
-                row: digest_of(arrays["grid"][row], arrays["pooled"][row]) for row in sample
+                row: digest_of(arrays["grid"].rows[row], arrays["pooled"].rows[row])
+                for row in sample
             },
             "blocks": blocks,
             "image_ids": [image.image_id for image in self.images],
         }
         write_json(self.folder / "manifest.json", {**manifest, "digest": digest_of_json(manifest)})
+
+
+class _ArrayFile:
+    """A .npy file that is filled from its beginning.
+
+    Written by plain writes: a full disk is an error of theirs, and the end of the process (SIGBUS)
+    where memory maps are written.
+
+    Args:
+        path: of the file.
+        shape: of the float16 array.
+        create: whether it is made anew.
+
+    Attributes:
+        rows: what is written, as a memory map.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], create: bool) -> None:
+        self.path = path
+        try:
+            if create:
+                np.lib.format.open_memmap(path, mode="w+", dtype=_HALF, shape=shape)
+            self.rows: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
+            self._file = path.open("r+b", buffering=0)
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+    def write(self, begin: int, values: Any) -> None:
+        """Write rows from number `begin` on."""
+        row_bytes = self.rows.nbytes // len(self.rows)
+        try:
+            self._file.seek(self.rows.offset + begin * row_bytes)
+            rest = np.ascontiguousarray(values).view(np.uint8).ravel().data
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def flush(self) -> None:
+        """Bring to the disk what was written."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
 
 def prepare(

@@ -43,7 +43,8 @@ def return_freed_memory() -> None:
 
 
 def quieten() -> None:
-    """Silence advice of Lightning's that does not hold here."""
+    """Silence advice of Lightning's that does not hold here, and traces of a log's full disk."""
+    logging.raiseExceptions = False
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         ".*isinstance.treespec, LeafSpec.*",  # its own: pytorch-lightning #21326, still in 2.6.6

@@ -49,7 +49,13 @@ class SweepComparison(Callback):
             self.folders.append(Path(job_return.working_dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print and write the comparison."""
+        """Print and write the comparison; Hydra would make a warning of what is raised here."""
+        try:
+            self._compare(config)
+        except CaptionLabError as error:
+            sys.exit(f"error: {error}")
+
+    def _compare(self, config: DictConfig) -> None:
         from captionlab.reports import Comparison
 
         parent = Path(config.hydra.sweep.dir)

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, open_dict
 
 from captionlab.config.checks import check
 from captionlab.errors import CaptionLabError
+from captionlab.files import is_full, unwritable
 from captionlab.options import check_options, options_of
 from captionlab.run_files import RunFiles
 from captionlab.runs.command import run_command
@@ -91,6 +92,10 @@ class SweepLauncher(Launcher):
                 self.run_all(dict(waiting.values()))
         except CaptionLabError as error:
             sys.exit(f"error: {error}")
+        except OSError as error:
+            if not is_full(error):
+                raise
+            sys.exit(f"error: {unwritable(Path(self.config.hydra.sweep.dir), error)}")
         return [self._returned(run) for run in runs]
 
     def check_machine(self, runs: Sequence[SweepRun]) -> None:
