@@ -1,8 +1,26 @@
-"""captionlab: honest, cheap and restartable comparisons of image captioning models."""
+"""captionlab: honest, cheap and restartable comparisons of image captioning models.
+
+`captionlab.load` captions photos with what was trained; `captionlab.runs` reads results.
+"""
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from captionlab.captioner.photo_captioner import load
+
+__all__ = ["__version__", "load"]
 
 try:
     __version__ = version("captionlab")
 except PackageNotFoundError:  # a checkout on the path that was never installed
     __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first asked for."""
+    if name == "load":
+        from captionlab.captioner.photo_captioner import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

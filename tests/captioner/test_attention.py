@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from captionlab.captioner.attention import caption_attention
-from captionlab.captioner.photos import caption_photos
+from captionlab.captioner.load import load_run
+from captionlab.captioner.photo_captioner import load
 from captionlab.cli import main
 from tests.captioner.test_captioner import place
 from tests.support.results import Results
@@ -19,20 +20,16 @@ __all__ = ["place"]  # a fixture
 
 
 def test_attention_to_written_captions_is_that_of_captioning_the_photo(place: Place) -> None:
-    model = place.captioner("looks")
+    run = place.run("looks")
     images = place.data.corpus.splits["test"]
-    paths = [image.path for image in images]
-    photos = list(caption_photos(model, paths, num_captions=1, with_attention=True))
-    captions = {
-        image.image_id: photo.captions[0][0] for image, photo in zip(images, photos, strict=True)
-    }
-    maps = dict(caption_attention(model, place.data.corpus, captions))
+    photos = load(run)([image.path for image in images], attention=True)
+    captions = {image.image_id: photo.text for image, photo in zip(images, photos, strict=True)}
+    maps = dict(caption_attention(load_run(run).captioner, place.data.corpus, captions))
     for image, photo in zip(images, photos, strict=True):
-        assert photo.attention is not None
-        num_words = len(captions[image.image_id].split())
-        expected = photo.attention[:num_words].float()
+        expected = [torch.tensor(word.attention).flatten() for word in photo.words]
         # Stored features have half the digits.
-        torch.testing.assert_close(maps[image.image_id], expected, atol=1e-2, rtol=0)
+        ours = maps[image.image_id].float()
+        torch.testing.assert_close(ours, torch.stack(expected), atol=1e-2, rtol=0)
 
 
 def test_the_report_records_attention_of_runs_that_attend(

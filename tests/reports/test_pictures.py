@@ -57,8 +57,8 @@ def test_a_sheet_has_a_place_for_a_photo_that_is_gone(
 @pytest.mark.parametrize("words", [[], ["a", "$x_"], ["long"] * 30])
 def test_attention_has_a_tile_per_word(words: list[str], tmp_path: Path) -> None:
     photo = np.full((20, 20, 3), 255, np.uint8)
-    maps = np.full((len(words), 4), 0.25, np.float32)
-    png = draw_attention(photo, " ".join(words), words, maps, (2, 2))
+    maps = np.full((len(words), 2, 2), 0.25, np.float32)
+    png = draw_attention(photo, " ".join(words), words, list(maps))
     height, width = height_and_width(png, tmp_path)
     assert width == 1200
     assert height > 200 * (1 + len(words) // 5)

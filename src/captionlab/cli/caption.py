@@ -40,8 +40,7 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         DataError: if a photo does not exist.
     """
-    from captionlab.captioner.load import load_run
-    from captionlab.captioner.photos import caption_photos
+    from captionlab.captioner.photo_captioner import load
     from captionlab.errors import printable
     from captionlab.reports.attention import draw_attention
 
@@ -49,22 +48,22 @@ def run(options: argparse.Namespace) -> None:
     if missing:
         raise DataError(f"there is no photo {', '.join(missing)}.")
     names = _picture_names(options.photos)
-    captioner = load_run(options.run, options.set).captioner
+    captioner = load(options.run, options.set)
     with_attention = options.attention is not None
-    for photo in caption_photos(captioner, options.photos, options.n_best, with_attention):
-        for text, log_probability in photo.captions:
-            print(f"{photo.path}\t{log_probability:.2f}\t{printable(text)}")
-        if photo.attention is not None:
+    photos = captioner.stream(options.photos, n_best=options.n_best, attention=with_attention)
+    for path, photo in zip(options.photos, photos, strict=True):
+        for caption in photo.alternatives:
+            print(f"{path}\t{caption.log_probability:.2f}\t{printable(caption.text)}")
+        if photo.pixels is not None:
             options.attention.mkdir(parents=True, exist_ok=True)
-            picture = options.attention / names[photo.path]
+            picture = options.attention / names[path]
             write_atomically(
                 picture,
                 draw_attention(
-                    photo.pixels.permute(1, 2, 0).numpy(),
-                    printable(photo.captions[0][0]),
-                    [printable(word) for word in photo.words],
-                    photo.attention.cpu().numpy(),
-                    photo.grid_size,
+                    photo.pixels,
+                    printable(photo.text),
+                    [printable(word.text) for word in photo.words],
+                    [word.attention for word in photo.words if word.attention is not None],
                 ),
             )
             print(f"written: {picture}")

@@ -15,11 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 from captionlab.captioner.parts import build_dataset
 from captionlab.config.groups import OPEN_GROUPS, RunOptions, groups
 from captionlab.decoders import Conditioning, Decoder
+from captionlab.decoders.word_vectors import word_vector_dim
 from captionlab.errors import ConfigError
 from captionlab.metrics.registry import validation_scores
 from captionlab.objectives import Objective
 from captionlab.options import Option, check_options, find_part, options_of
-from captionlab.text import word_vector_dim
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:

@@ -119,8 +119,16 @@ class EncoderFeatures(FeatureSource):
         """
 
     @abstractmethod
+    def load(self) -> None:
+        """Load the encoder's weights onto `device`, once, so that threads may call `encode`.
+
+        Raises:
+            WeightsError: if the weights cannot be had.
+        """
+
+    @abstractmethod
     def encode(self, pixels: Tensor) -> ImageFeatures:
-        """Features of any photos, float32 on `device`.
+        """Features of any photos, float32 on `device`; loads the weights where they are not yet.
 
         Args:
             pixels: uint8 (B, 3, S, S), as `images.preprocessing.read_pixels` gives them.
@@ -191,21 +199,22 @@ class StoredFeatures(EncoderFeatures):
         for batch in batches:
             yield store.read(batch).to(self.device, dtype=torch.float32)
 
-    def encode(self, pixels: Tensor) -> ImageFeatures:
-        """See `EncoderFeatures`; rounded to float16, as features are where they are stored.
+    def load(self) -> None:
+        """See `EncoderFeatures`."""
+        if self._loaded is not None:
+            return
+        encoder = copy.deepcopy(self.encoder)
+        if encoder.num_calibration_images:
+            assert self._own_corpus is not None
+            corpus = self._own_corpus()
+            prepare(encoder, corpus, self.device, self.batch_size, self.num_workers)
+        else:
+            encoder.prepare([], self.device)
+        self.encoder = self._loaded = encoder
 
-        Raises:
-            WeightsError: if the encoder's weights cannot be had.
-        """
-        if self._loaded is None:
-            encoder = copy.deepcopy(self.encoder)
-            if encoder.num_calibration_images:
-                assert self._own_corpus is not None
-                corpus = self._own_corpus()
-                prepare(encoder, corpus, self.device, self.batch_size, self.num_workers)
-            else:
-                encoder.prepare([], self.device)
-            self.encoder = self._loaded = encoder
+    def encode(self, pixels: Tensor) -> ImageFeatures:
+        """See `EncoderFeatures`; rounded to float16, as features are where they are stored."""
+        self.load()
         return self._forward(pixels).to(torch.float16).to(torch.float32)
 
     def _require_own(self, corpus: CaptionCorpus) -> None:
@@ -238,7 +247,12 @@ class LiveFeatures(EncoderFeatures):
         size = len(batches[0]) if batches else 1
         yield from map(self.encode, pixel_batches(photos, size, self.num_workers))
 
-    def encode(self, pixels: Tensor) -> ImageFeatures:
+    def load(self) -> None:
+        """See `EncoderFeatures`."""
         assert isinstance(self.encoder, torch.nn.Module)
         self.encoder.to(self.device)  # from the CPU, where training left it
+
+    def encode(self, pixels: Tensor) -> ImageFeatures:
+        """See `EncoderFeatures`."""
+        self.load()
         return self._forward(pixels).to(torch.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import sys
@@ -23,28 +24,39 @@ log = logging.getLogger(__name__)
 _NARROWEST = 50  # longer side over shorter; beyond it, resizing the shorter side fills the memory
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(source: Path | bytes | Image.Image, name: str | None = None) -> Image.Image:
     """Decode a photo of any kind that Pillow knows, upright, as 8-bit RGB.
 
     Of an animation it is the first frame. Transparent pixels become white, as in a browser. 16-bit
     grey is scaled to 8 bits, where Pillow would clip it.
 
+    Args:
+        source: a file, its content, or what Pillow has opened already, which is not modified.
+        name: what errors call the photo; None for the path.
+
     Raises:
-        DataError: if the file cannot be decoded, or is too narrow for a photo; it names the file.
+        DataError: if it cannot be decoded, has more pixels than Pillow allows, or is too narrow for
+            a photo; it names the photo.
     """
+    name = str(source) if name is None else name
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:
-            image = _to_rgb(ImageOps.exif_transpose(opened))
+        with warnings.catch_warnings(action="ignore"):
+            if isinstance(source, Image.Image):
+                image = _to_rgb(ImageOps.exif_transpose(source))
+            else:
+                file = io.BytesIO(source) if isinstance(source, bytes) else source
+                with Image.open(file) as opened:
+                    image = _to_rgb(ImageOps.exif_transpose(opened))
     except UnidentifiedImageError as error:
-        raise DataError(f"photo {path} cannot be read: {_first_bytes(path)}.") from error
+        raise DataError(f"photo {name} cannot be read: {_first_bytes(source)}.") from error
     except Exception as error:  # Pillow's parsers raise many kinds for a damaged file
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise DataError(
-            f"photo {path} cannot be read: {reason or type(error).__name__}."
+            f"photo {name} cannot be read: {(reason or type(error).__name__).rstrip('.')}."
         ) from error
     if max(image.size) > _NARROWEST * min(image.size):
         raise DataError(
-            f"photo {path} has {image.width}x{image.height} pixels; "
+            f"photo {name} has {image.width}x{image.height} pixels; "
             f"one side may be at most {_NARROWEST} times the other."
         )
     return image
@@ -64,9 +76,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _first_bytes(path: Path) -> str:
-    with path.open("rb") as file:
-        first = file.read(20)
+def _first_bytes(source: Path | bytes | Image.Image) -> str:
+    first = b""
+    if isinstance(source, bytes):
+        first = source[:20]
+    elif isinstance(source, Path):
+        with source.open("rb") as file:
+            first = file.read(20)
     return f"it is no image, it begins with {first!r}" if first else "it is empty"
 
 

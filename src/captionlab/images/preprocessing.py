@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from captionlab.images.augmentation import View, plain
@@ -22,8 +23,19 @@ def read_pixels(path: Path, preprocessing: Preprocessing, view: View | None = No
     Raises:
         DataError: if the file cannot be decoded; it names the file.
     """
-    photo = torch.from_numpy(np.array(read_image(path))).permute(2, 0, 1)
-    return plain(photo, preprocessing) if view is None else view(photo, preprocessing, path.name)
+    image = read_image(path)
+    if view is None:
+        return plain_pixels(image, preprocessing)
+    return view(_to_tensor(image), preprocessing, path.name)
+
+
+def plain_pixels(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
+    """A decoded RGB photo, resized and cropped to the encoder's input.
+
+    Returns:
+        uint8 (3, S, S).
+    """
+    return plain(_to_tensor(image), preprocessing)
 
 
 def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -31,3 +43,7 @@ def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)
     std = torch.tensor(preprocessing.std, device=pixels.device).view(3, 1, 1)
     return (pixels.float() / 255 - mean) / std
+
+
+def _to_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

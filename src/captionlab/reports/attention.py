@@ -19,8 +19,7 @@ def draw_attention(
     photo: NDArray[np.uint8],
     caption: str,
     words: Sequence[str],
-    maps: NDArray[np.floating],
-    grid_size: tuple[int, int],
+    maps: Sequence[NDArray[np.floating]],
 ) -> bytes:
     """The photo as the encoder saw it, and it again for each word, dark where less was looked at.
 
@@ -30,8 +29,7 @@ def draw_attention(
         photo: RGB (h, w, 3).
         caption: the title.
         words: of the caption, without its end.
-        maps: attention per word, (T, P), P row by row.
-        grid_size: rows and columns.
+        maps: attention per word, (rows, columns).
 
     Returns:
         A PNG file.
@@ -46,11 +44,11 @@ def draw_attention(
     tiles[0].imshow(photo)
     tiles[0].set_title("photo", fontsize=10, color="gray")
     height, width = photo.shape[:2]
-    largest = float(maps.max()) if len(words) else 1.0
+    largest = max((float(weights.max()) for weights in maps), default=1.0)
     for tile, word, weights in zip(tiles[1:], words, maps, strict=False):
         tile.imshow(photo)
-        shade = np.zeros((*grid_size, 4))
-        shade[..., 3] = _DARKEST * (1 - weights.reshape(grid_size) / largest)
+        shade = np.zeros((*weights.shape, 4))
+        shade[..., 3] = _DARKEST * (1 - weights / largest)
         tile.imshow(shade, interpolation="bicubic", extent=(0, width, height, 0))
         share = f"  {100 * float(weights.max()):.0f} %"
         tile.set_title(plain_text(word) + share, fontsize=10)

@@ -131,8 +131,7 @@ def _attention_pictures(
                     read_pixels(paths[image_id], source.preprocessing).permute(1, 2, 0).numpy(),
                     printable(captions[image_id]),
                     [printable(word) for word in captions[image_id].split()],
-                    maps.numpy(),
-                    source.feature_shape.grid_size,
+                    list(maps.view(-1, *source.feature_shape.grid_size).numpy()),
                 )
             )
         )

@@ -7,6 +7,7 @@ from captionlab.search.likelihood import (
     attention_maps,
     caption_log_probabilities,
     caption_tokens,
+    word_predictions,
 )
 from captionlab.search.protocol import Search
 from captionlab.search.sampling import SampleSearch
@@ -22,4 +23,5 @@ __all__ = [
     "attention_maps",
     "caption_log_probabilities",
     "caption_tokens",
+    "word_predictions",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,28 +31,50 @@ def caption_tokens(captions: Sequence[Sequence[Hypothesis]], device: torch.devic
     return padded.view(len(captions), len(captions[0]), -1).to(device)
 
 
+class WordPredictions(NamedTuple):
+    """What a decoder predicts at each of T tokens of a caption, its end among them if it has one.
+
+    Attributes:
+        log_probabilities: of the tokens, natural logarithm, float32 (T,).
+        attention: floating point (T, P), each row summing to 1, P row by row; None for decoders
+            that do not attend.
+    """
+
+    log_probabilities: Tensor
+    attention: Tensor | None
+
+
 @torch.inference_mode()
-def attention_maps(
+def word_predictions(
     decoder: Decoder, features: ImageFeatures, captions: Sequence[Hypothesis]
-) -> list[Tensor]:
-    """Attention weights at each word of captions, and at the end token where there is one.
+) -> list[WordPredictions]:
+    """Probability of, and attention at, each word of captions.
 
     Args:
         decoder: in evaluation mode.
         features: of B images.
         captions: one for each image.
+    """
+    tokens = caption_tokens([[caption] for caption in captions], features.pooled.device)
+    logits, targets, numbers, attention = decoder(features, tokens)
+    losses = functional.cross_entropy(logits.float(), targets, reduction="none")
+    own = [numbers == i for i in range(len(captions))]
+    return [WordPredictions(-losses[o], None if attention is None else attention[o]) for o in own]
 
-    Returns:
-        Per caption, floating point (T, P), each row summing to 1; P goes row by row.
+
+@torch.inference_mode()
+def attention_maps(
+    decoder: Decoder, features: ImageFeatures, captions: Sequence[Hypothesis]
+) -> list[Tensor]:
+    """The attention of `word_predictions`.
 
     Raises:
         ValueError: if the decoder does not attend.
     """
-    tokens = caption_tokens([[caption] for caption in captions], features.pooled.device)
-    predictions = decoder(features, tokens)
-    if predictions.attention is None:
+    maps = [words.attention for words in word_predictions(decoder, features, captions)]
+    if any(weights is None for weights in maps):
         raise ValueError("this decoder does not attend to positions: it has no attention maps.")
-    return [predictions.attention[predictions.captions == i] for i in range(len(captions))]
+    return [weights for weights in maps if weights is not None]
 
 
 @torch.inference_mode()

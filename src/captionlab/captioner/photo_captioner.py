@@ -1,0 +1,232 @@
+"""Captions of photos that belong to no data set, by what was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from captionlab.captioner.best_run import best_run
+from captionlab.captioner.captioner import Captioner
+from captionlab.captioner.load import load_run
+from captionlab.captioner.photo_caption import Alternative, Map, PhotoCaption, Word
+from captionlab.captioner.photo_input import Photo, decoded_batches, is_address, photos_in
+from captionlab.errors import ConfigError, DataError
+from captionlab.features.source import EncoderFeatures
+from captionlab.search.likelihood import WordPredictions, word_predictions
+from captionlab.types import Hypothesis
+
+OnError: TypeAlias = Literal["raise", "return"]
+_Pixels: TypeAlias = NDArray[np.uint8]
+
+
+def load(target: str | Path, overrides: Sequence[str] = ()) -> PhotoCaptioner:
+    """Load what was trained, to caption photos with it. The data set is not needed.
+
+    Args:
+        target: a run's folder, a checkpoint, an exported file, or a folder of runs, of which the
+            finished one with the best validation score is taken; `target` of the captioner says
+            which.
+        overrides: `key=value` of the run's configuration, such as `search.beam_size=5`.
+
+    Raises:
+        RunError: if there is no finished run, or the file is none of captionlab's.
+        ConfigError: for an override that does not exist or has a wrong value.
+        WeightsError: if the encoder's weights cannot be had.
+    """
+    path = best_run(Path(target))
+    captioner = load_run(path, overrides).captioner
+    assert isinstance(captioner.source, EncoderFeatures)
+    captioner.source.load()
+    return PhotoCaptioner(path, captioner, captioner.source)
+
+
+class PhotoCaptioner:
+    """Captions photos; made by `captionlab.load`. Several threads may use it at once.
+
+    A photo's caption is the one that the run's own test would give it. Batches of another size may
+    change the last digits of a probability, as everywhere.
+
+    Args:
+        target: the folder or file that was loaded.
+        captioner: of one run.
+        source: of its features, loaded.
+
+    Attributes:
+        attends: whether the model has attention.
+        max_captions: the most captions of a photo that the search gives.
+        num_workers: processes that keep the encoder busy with many photos on this machine.
+    """
+
+    def __init__(self, target: Path, captioner: Captioner, source: EncoderFeatures) -> None:
+        self.target = target
+        self.attends = captioner.decoder.attends
+        self.max_captions = captioner.search.max_captions
+        self.num_workers = source.num_workers
+        self._captioner = captioner
+        self._source = source
+
+    # A path may be a folder, which no type says: what is `Any` there fits both uses.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self,
+        photos: str | Path,
+        *,
+        n_best: int = 1,
+        attention: bool = False,
+        on_error: OnError = "raise",
+        num_workers: int = 0,
+    ) -> PhotoCaption | Any: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self,
+        photos: Image.Image | _Pixels,
+        *,
+        n_best: int = 1,
+        attention: bool = False,
+        on_error: OnError = "raise",
+        num_workers: int = 0,
+    ) -> PhotoCaption: ...
+    @overload
+    def __call__(
+        self,
+        photos: Iterable[Photo],
+        *,
+        n_best: int = 1,
+        attention: bool = False,
+        on_error: OnError = "raise",
+        num_workers: int = 0,
+    ) -> list[PhotoCaption]: ...
+    def __call__(self, photos: Photo | Iterable[Photo], **options: Any) -> Any:
+        """Caption one photo, several, or those in a folder and the folders in it.
+
+        Args:
+            photos: a path, an http(s) address, an image of Pillow's, an array uint8 (H, W, 3) or
+                (H, W); any number of these; or a folder.
+            options: see `stream`.
+
+        Returns:
+            A caption for one photo, else a list in the order of the photos; those of a folder are
+            in the order of their names.
+
+        Raises:
+            DataError: if a photo cannot be read, or there is none in the folder.
+            ConfigError: if model or search cannot give what is asked.
+        """
+        if isinstance(photos, str | Path) and not is_address(photos) and Path(photos).is_dir():
+            return list(self.stream(photos_in(Path(photos)), **options))
+        if isinstance(photos, str | Path | Image.Image | np.ndarray):
+            return next(self.stream([photos], **options))
+        return list(self.stream(photos, **options))
+
+    def stream(
+        self,
+        photos: Iterable[Photo],
+        *,
+        n_best: int = 1,
+        attention: bool = False,
+        on_error: OnError = "raise",
+        num_workers: int = 0,
+    ) -> Iterator[PhotoCaption]:
+        """Caption any number of photos, one batch in memory at a time.
+
+        Args:
+            photos: taken as they are needed; see `__call__`.
+            n_best: the most captions of each photo; more than one are those of a beam search.
+            attention: whether words have attention.
+            on_error: `raise`, or `return` a `PhotoCaption` that has nothing but an `error` for
+                photos that cannot be read.
+            num_workers: processes that decode photos while others are captioned; 0 decodes in
+                this one.
+
+        Raises:
+            DataError: if a photo cannot be read.
+            ConfigError: if model or search cannot give what is asked.
+        """
+        self._check(n_best, attention, on_error)
+        batches = decoded_batches(
+            photos, self._source.preprocessing, self._source.batch_size, num_workers
+        )
+        return self._captions(batches, n_best, attention, on_error)
+
+    def _check(self, n_best: int, attention: bool, on_error: str) -> None:
+        if on_error not in ("raise", "return"):
+            raise ConfigError(f"on_error={on_error!r} is unknown; use raise or return.")
+        if not 1 <= n_best <= self.max_captions:
+            raise ConfigError(
+                f"{n_best} captions of each photo were asked for, and this search gives 1 to "
+                f"{self.max_captions}; override search.beam_size={max(n_best, 1)} of a run with "
+                "search=beam."
+            )
+        if attention and not self.attends:
+            raise ConfigError(
+                "this model has no attention; use a run with conditioning=attention or "
+                "dot_attention."
+            )
+
+    def _captions(
+        self,
+        batches: Iterator[list[tuple[str | int, Tensor | str]]],
+        n_best: int,
+        attention: bool,
+        on_error: str,
+    ) -> Iterator[PhotoCaption]:
+        for batch in batches:
+            readable = [(source, p) for source, p in batch if isinstance(p, Tensor)]
+            captions = iter(self._caption(readable, n_best, attention) if readable else [])
+            for source, pixels in batch:
+                if isinstance(pixels, Tensor):
+                    yield next(captions)
+                elif on_error == "return":
+                    yield PhotoCaption.unreadable(source, pixels)
+                else:
+                    raise DataError(pixels)
+
+    def _caption(
+        self, photos: Sequence[tuple[str | int, Tensor]], n_best: int, attention: bool
+    ) -> list[PhotoCaption]:
+        """Captions of B photos, each its source and uint8 (3, S, S)."""
+        decoder, search = self._captioner.decoder, self._captioner.search
+        features = self._source.encode(torch.stack([pixels for _, pixels in photos]))
+        with self._captioner.autocast():
+            if n_best > 1:
+                ranked = search.n_best(decoder, features)
+            else:
+                ranked = [[best] for best in search(decoder, features)]
+            predictions = word_predictions(decoder, features, [best for best, *_ in ranked])
+        return [
+            PhotoCaption(
+                source,
+                best.text,
+                best.log_probability,
+                self._words(hypotheses[0], words, attention),
+                (best, *others),
+                best.truncated,
+                pixels=pixels.permute(1, 2, 0).numpy() if attention else None,
+            )
+            for (source, pixels), hypotheses, words in zip(photos, ranked, predictions, strict=True)
+            for best, *others in [[self._alternative(h) for h in hypotheses[:n_best]]]
+        ]
+
+    def _alternative(self, caption: Hypothesis) -> Alternative:
+        text = self._captioner.vocabulary.decode(caption.tokens)
+        return Alternative(text, caption.log_probability, not caption.finished)
+
+    def _words(
+        self, caption: Hypothesis, predictions: WordPredictions, with_attention: bool
+    ) -> tuple[Word, ...]:
+        texts = [self._captioner.vocabulary.decode([token]) for token in caption.tokens]
+        probabilities = predictions.log_probabilities.exp().tolist()
+        maps: Sequence[Map | None] = [None] * len(texts)
+        if with_attention:
+            assert predictions.attention is not None
+            grid = (-1, *self._source.feature_shape.grid_size)
+            maps = list(predictions.attention.float().cpu().numpy().reshape(grid))
+        # The end token has a probability and a map, too, and is no word.
+        return tuple(map(Word, texts, probabilities, maps))

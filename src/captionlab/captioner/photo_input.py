@@ -1,0 +1,151 @@
+"""Photos from anywhere as an encoder's pixels, a batch at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from captionlab.errors import DataError
+from captionlab.images.photos import read_image
+from captionlab.images.preprocessing import plain_pixels
+from captionlab.types import Preprocessing
+
+Photo: TypeAlias = str | Path | Image.Image | NDArray[np.uint8]
+"""A path, an http(s) address, an image of Pillow's, or uint8 (H, W, 3) or (H, W)."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_LARGEST_DOWNLOAD = 32 * 2**20  # bytes
+_SECONDS_TO_ANSWER = 10
+_SECONDS_TO_DOWNLOAD = 60
+_CHUNK = 2**16
+
+
+def is_address(photo: object) -> bool:
+    """Whether a photo is to be fetched."""
+    return isinstance(photo, str) and photo.lower().startswith(("http://", "https://"))
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """The photos in a folder and the folders in it, told by their suffix, by name.
+
+    Raises:
+        DataError: if there are none.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise DataError(f"there are no photos in {folder}; looked for {', '.join(SUFFIXES)}.")
+    return paths
+
+
+def decode(photo: Photo, name: str) -> Image.Image:
+    """A photo upright, as 8-bit RGB.
+
+    Args:
+        photo: what `Photo` allows.
+        name: what errors call it.
+
+    Raises:
+        DataError: if it cannot be had or is no photo.
+    """
+    if isinstance(photo, Image.Image):
+        return read_image(photo, name)
+    if isinstance(photo, np.ndarray):
+        grey_or_rgb = photo.ndim == 2 or (photo.ndim == 3 and photo.shape[2] == 3)
+        if photo.dtype != np.uint8 or not grey_or_rgb or 0 in photo.shape:
+            raise DataError(
+                f"photo {name} is an array of {photo.dtype} {photo.shape}; give uint8 of shape "
+                "(height, width, 3) or (height, width)."
+            )
+        return read_image(Image.fromarray(photo), name)
+    if isinstance(photo, str | Path):
+        return read_image(download(str(photo)) if is_address(photo) else Path(photo), name)
+    raise DataError(
+        f"photo {name} is a {type(photo).__name__}; give a path, an address, an image of "
+        "Pillow's or an array."
+    )
+
+
+def download(address: str) -> bytes:
+    """What an http(s) address answers, of a limited size and in a limited time.
+
+    Raises:
+        DataError: if it does not answer, answers with an error or with too much.
+    """
+    deadline = time.monotonic() + _SECONDS_TO_DOWNLOAD
+    content = b""
+    try:
+        request = Request(address, headers={"User-Agent": "captionlab"})
+        with urlopen(request, timeout=_SECONDS_TO_ANSWER) as response:
+            if urlsplit(response.url).scheme not in ("http", "https"):
+                raise DataError(f"photo {address} leads to {response.url}, which is not fetched.")
+            while chunk := response.read1(_CHUNK):
+                content += chunk
+                if len(content) > _LARGEST_DOWNLOAD:
+                    raise DataError(
+                        f"photo {address} has more than {_LARGEST_DOWNLOAD // 2**20} MB; download "
+                        "it and name the file."
+                    )
+                if time.monotonic() > deadline:
+                    raise DataError(
+                        f"photo {address} takes longer than {_SECONDS_TO_DOWNLOAD} seconds; "
+                        "download it and name the file."
+                    )
+    except HTTPError as error:
+        raise DataError(f"photo {address} cannot be had: the server says {error.code}.") from error
+    except (URLError, OSError, ValueError) as error:  # ValueError: no valid address
+        reason = getattr(error, "reason", None) or error
+        raise DataError(f"photo {address} cannot be had: {reason}.") from error
+    return content
+
+
+class _Decoded(Dataset[tuple[str | int, Tensor | str]]):
+    """Indexed by what is to be decoded: pixels, or the reason why there are none."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+
+    def __getitem__(self, item: tuple[str | int, Photo]) -> tuple[str | int, Tensor | str]:
+        source, photo = item
+        try:
+            return source, plain_pixels(decode(photo, str(source)), self.preprocessing)
+        except DataError as error:
+            return source, str(error)  # a worker would wrap it in its own traceback
+
+
+def decoded_batches(
+    photos: Iterable[Photo], preprocessing: Preprocessing, batch_size: int, num_workers: int
+) -> Iterator[list[tuple[str | int, Tensor | str]]]:
+    """Photos in order, each its source and uint8 (3, S, S), or the reason why it cannot be read.
+
+    Photos are taken from the iterable as they are needed, and a few batches ahead by workers.
+    """
+    loader: Any = DataLoader(
+        _Decoded(preprocessing),
+        batch_sampler=_batches(photos, batch_size),
+        num_workers=num_workers,
+        collate_fn=list,
+        generator=torch.Generator(),  # the process's own is left as it is
+    )
+    return iter(loader)
+
+
+def _batches(photos: Iterable[Photo], size: int) -> Iterator[list[tuple[str | int, Photo]]]:
+    items = (
+        (str(photo) if isinstance(photo, str | Path) else place, photo)
+        for place, photo in enumerate(photos)
+    )
+    while batch := list(islice(items, size)):
+        yield batch
