@@ -69,7 +69,6 @@ def test_a_full_disk_is_one_line_and_the_repeat_is_as_undisturbed(
     faults = []
     for place in first_and_last(places):
         root = tmp_path / "full" / "disk"
-        root.mkdir(parents=True)
         code, output, _ = train(pool, root, place)
         lines = [line for line in output.splitlines() if "No space left" in line]
         if "Traceback" in output or (code == 0) == bool(lines) or len(lines) > 1:
@@ -77,6 +76,7 @@ def test_a_full_disk_is_one_line_and_the_repeat_is_as_undisturbed(
         again, output, _ = train(pool, root)
         if again != 0 or outcome(root) != expected:
             faults.append(f"{place}: repeat is other, exit status {again}\n{output[-1500:]}")
+        print(place, code, lines, flush=True)
         faults += [f"{place} left {path}" for path in leftovers(root)]
         shutil.rmtree(root.parent)
     assert not faults, "\n".join(faults)

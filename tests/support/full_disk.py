@@ -1,8 +1,9 @@
-"""Runs the command in forks of a prepared process, with a disk that is full at one chosen moment."""
+"""Runs the command in forks of a prepared process, with a disk that is full at one moment."""
 
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import re
 import sys
@@ -11,6 +12,17 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from captionlab.metrics import java
+
+_PRELOADED = (
+    "captionlab.runs.engine",
+    "captionlab.runs.main",
+    "captionlab.reports",
+    "matplotlib.backends.backend_agg",
+    "torch.utils.tensorboard",
+    "torchvision.models",
+)
 
 
 class Place(NamedTuple):
@@ -38,10 +50,11 @@ def run(
     Returns:
         Exit status, what was printed, and where below `root` something was written.
     """
-    import captionlab.runs.engine
-    import captionlab.runs.main  # noqa: F401  (the forks need not import it)
-
+    for name in _PRELOADED:  # the forks need not import them
+        importlib.import_module(name)
+    java.find_java = lambda: "/nowhere/java"  # it takes seconds to start
     output, places = root.with_name("output.txt"), root.with_name("places.txt")
+    root.mkdir(parents=True, exist_ok=True)
     places.write_text("")
     pid = os.fork()
     if pid == 0:
