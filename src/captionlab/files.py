@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from captionlab.errors import StorageError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _DIGEST = b"sha256:"
 _ARCHIVE_END = b"PK\x05\x06"  # and 18 bytes, the last two for the length of a comment
 
@@ -21,13 +23,33 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a temporary file beside `path`, then rename it; text as UTF-8, line ends as they are.
 
     Raises:
-        OSError: if the disk is full or read-only; `path` is then as it was.
+        StorageError: if the disk is full or read-only; `path` is then as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
     finally:
+        _remove(temporary)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether something could not be written because a disk is full, over quota or read-only."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def unwritable(path: Path, error: OSError) -> StorageError:
+    """What to tell of a file that cannot be written."""
+    return StorageError(
+        f"{path} cannot be written ({error.strerror}); what was saved before is kept. Make room, "
+        "or name another folder, then run the same command again."
+    )
+
+
+def _remove(temporary: Path) -> None:
+    with suppress(OSError):  # its folder may be no folder: the error that says so is on its way
         temporary.unlink(missing_ok=True)
 
 
@@ -41,13 +63,20 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill, which takes the name `path` at the end; an error leaves nothing.
 
     The caller holds a lock, so that what an interrupted process left is removed first.
+
+    Raises:
+        StorageError: if the disk is full or read-only.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         yield temporary
         temporary.rename(path)
+    except OSError as error:
+        if is_full(error):
+            raise unwritable(path, error) from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -162,8 +162,12 @@ class OwnedLock:
             file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
-        with os.fdopen(file, "w", encoding="utf-8") as stream:
-            json.dump(asdict(Owner.current()), stream)
+        try:
+            with os.fdopen(file, "w", encoding="utf-8") as stream:
+                json.dump(asdict(Owner.current()), stream)
+        except OSError:  # a full disk: a lock without an owner would keep everybody waiting
+            path.unlink(missing_ok=True)
+            raise
         return True
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -124,6 +126,66 @@ def test_a_killed_build_goes_on(
     ids = [image.image_id for image in shapes.images]
     assert torch.equal(store.read(ids).grid, whole.read(ids).grid)
     assert not (store.folder / "progress.json").exists()
+
+
+def test_damaged_rows_are_found_when_their_block_is_first_read(
+    tmp_path: Path, shapes: CaptionCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "_BLOCK", 8)
+    folder = build(tmp_path, shapes, MeanColour()).folder
+    np.load(folder / "grid.npy", mmap_mode="r+")[12, 3, 0] += 1  # none of those looked at first
+    store = build(tmp_path, shapes, MeanColour())
+    ids = [image.image_id for image in shapes.images]
+    assert len(store.read(ids[:8] + ids[16:]).pooled) == 32
+    with pytest.raises(StorageError, match=r"grid\.npy: images 8 to 15 are not .*remove"):
+        store.read([ids[9]])
+    without_maps = build(tmp_path, shapes, MeanColour(), with_grid=False)
+    assert len(without_maps.read(ids).pooled) == 40, "maps are not read, and not looked at"
+
+
+def test_a_block_is_compared_with_its_digest_once(
+    tmp_path: Path, shapes: CaptionCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = build(tmp_path, shapes, MeanColour())
+    ids = [image.image_id for image in shapes.images]
+    looked: list[int] = []
+    verify = store._verify
+    monkeypatch.setattr(store, "_verify", lambda block: (looked.append(block), verify(block)))
+    for _ in range(3):
+        store.read(ids)
+    assert looked == [0]
+
+
+def test_a_photo_under_another_name_is_damage(tmp_path: Path, shapes: CaptionCorpus) -> None:
+    path = build(tmp_path, shapes, MeanColour()).folder / "manifest.json"
+    path.write_text(path.read_text().replace("test_00000", "test_0000x"))
+    with pytest.raises(StorageError, match=r"manifest\.json is not what was written"):
+        build(tmp_path, shapes, MeanColour())
+
+
+def test_a_disk_that_fills_while_encoding_is_one_line_and_the_build_resumes(
+    tmp_path: Path, shapes: CaptionCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "_BLOCK", 8)
+    whole = build(tmp_path / "whole", shapes, MeanColour())
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    written: list[int] = []
+
+    def sync(file: int) -> None:
+        written.append(file)
+        if len(written) == 4:  # of the second block
+            raise full
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", sync)
+        with pytest.raises(StorageError, match=r"cannot be written \(No space left on device\)"):
+            build(tmp_path / "full", shapes, MeanColour())
+    rest = MeanColour()
+    store = build(tmp_path / "full", shapes, rest)
+    assert rest.num_encoded == 32
+    ids = [image.image_id for image in shapes.images]
+    assert torch.equal(store.read(ids).grid, whole.read(ids).grid)
+    assert [verify_store(each) for each in list_stores(tmp_path / "full")] == [None]
 
 
 @pytest.mark.parametrize("how", ["cut", "changed", "gone", "manifest"])

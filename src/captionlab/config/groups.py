@@ -38,6 +38,7 @@ class RunOptions:
         runs_dir: where run folders are created.
         cache_dir: where generated data and encoded images are kept.
         n_jobs: runs of a sweep at a time, on this machine.
+        repeats: runs of each combination of a sweep, with seeds `seed`, `seed + 1` and so on.
         retry: whether a run of a sweep that failed before is tried again.
     """
 
@@ -49,6 +50,7 @@ class RunOptions:
     runs_dir: str
     cache_dir: str
     n_jobs: Count = 1
+    repeats: Count = 1
     retry: Literal["failed", "none"] = "failed"
 
 

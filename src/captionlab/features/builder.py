@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -26,7 +27,7 @@ from captionlab.features.store import (
     require_space,
     write_manifest,
 )
-from captionlab.files import write_atomically, write_json
+from captionlab.files import unwritable, write_atomically, write_json
 from captionlab.images.augmentation import View
 from captionlab.images.pixels import Photos, pixel_batches
 from captionlab.images.preprocessing import normalise
@@ -146,7 +147,10 @@ class _Builder:
         else:
             self._check_space()
             self.folder.mkdir(exist_ok=True)
-        arrays = {name: self._map(name, create=done == 0) for name in self.shapes}
+        arrays = {
+            name: _ArrayFile(self.folder / f"{name}.npy", shape, done == 0)
+            for name, shape in self.shapes.items()
+        }
         began = time.perf_counter()
         images = self.images
         rest = [(image.path, self.view) for image in images[done:]]
@@ -157,14 +161,16 @@ class _Builder:
         with bar("encoding images", len(images), "images", done) as shown:
             for pixels in batches:
                 for name, values in self._encode(pixels).items():
-                    arrays[name][written : written + len(pixels)] = values
+                    arrays[name].write(written, values)
                 written += len(pixels)
                 shown.advance(len(pixels))
                 if written - recorded >= _BLOCK or written == len(images):
                     for array in arrays.values():
                         array.flush()
                     spent = seconds + time.perf_counter() - began
-                    block = {name: digest_of(a[recorded:written]) for name, a in arrays.items()}
+                    block = {
+                        name: digest_of(a.rows[recorded:written]) for name, a in arrays.items()
+                    }
                     blocks.append({"end": written, **block})
                     write_json(progress, {"images": written, "seconds": spent, "blocks": blocks})
                     recorded = written
@@ -193,12 +199,6 @@ class _Builder:
         )
         require_space(self.folder.parent, len(self.images), needed)
 
-    def _map(self, name: str, create: bool) -> np.memmap[Any, Any]:
-        mode: Any = "w+" if create else "r+"
-        return np.lib.format.open_memmap(
-            self.folder / f"{name}.npy", mode=mode, dtype=_HALF, shape=self.shapes[name]
-        )
-
     def _encode(self, pixels: Tensor) -> dict[str, Any]:
         images = normalise(pixels.to(self.device), self.encoder.preprocessing)
         with (
@@ -220,7 +220,7 @@ class _Builder:
 
     def _finish(
         self,
-        arrays: dict[str, np.memmap[Any, Any]],
+        arrays: dict[str, _ArrayFile],
         seconds: float,
         blocks: list[dict[str, Any]],
     ) -> None:
@@ -231,7 +231,52 @@ class _Builder:
             "calibration": digest_of(*self.encoder.calibration.values()),
         }
         ids = [image.image_id for image in self.images]
-        write_manifest(self.folder, facts, arrays, blocks, ids)
+        rows = {name: array.rows for name, array in arrays.items()}
+        write_manifest(self.folder, facts, rows, blocks, ids)
+
+
+class _ArrayFile:
+    """A .npy file that is filled from its beginning.
+
+    Written by plain writes: a full disk is an error of theirs, and the end of the process (SIGBUS)
+    where memory maps are written.
+
+    Args:
+        path: of the file.
+        shape: of the float16 array.
+        create: whether it is made anew.
+
+    Attributes:
+        rows: what is written, as a memory map.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], create: bool) -> None:
+        self.path = path
+        try:
+            if create:
+                np.lib.format.open_memmap(path, mode="w+", dtype=_HALF, shape=shape)
+            self.rows: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
+            self._file = path.open("r+b", buffering=0)
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+    def write(self, begin: int, values: Any) -> None:
+        """Write rows from number `begin` on."""
+        row_bytes = self.rows.nbytes // len(self.rows)
+        try:
+            self._file.seek(self.rows.offset + begin * row_bytes)
+            rest = np.ascontiguousarray(values).view(np.uint8).ravel().data
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def flush(self) -> None:
+        """Bring to the disk what was written."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
 
 def prepare(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ CALIBRATION = "calibration.npz"  # of random weights
 
 class FeatureStore:
     """Features of all images of a corpus, float16, one row per image.
+
+    A block of rows is compared with its digest when one of them is read for the first time.
 
     Args:
         folder: made by `builder.open_or_build`.
@@ -47,18 +51,22 @@ class FeatureStore:
             self._rows = {image: i for i, image in enumerate(self.manifest["image_ids"])}
             self._grid = np.load(folder / "grid.npy", mmap_mode="r")
             self._pooled = np.load(folder / "pooled.npy", mmap_mode="r")
+            self._ends = [block["end"] for block in self.manifest["blocks"]]
         except Exception as error:  # numpy raises many kinds for a damaged header
             raise StorageError(
                 f"features in {folder} are damaged ({error}); remove the folder to encode again."
             ) from error
+        record = {key: value for key, value in self.manifest.items() if key != "digest"}
+        if self.manifest.get("digest") != digest_of_json(record):
+            raise self._damage("manifest.json is not what was written")
         for row, digest in self.manifest["sample"].items():
             if digest_of(self._grid[int(row)], self._pooled[int(row)]) != digest:
-                raise StorageError(
-                    f"features in {folder} are damaged (row {row} is not what was written); "
-                    "remove the folder to encode again."
-                )
+                raise self._damage(f"row {row} is not what was written")
+        self._arrays = {"grid": self._grid, "pooled": self._pooled}
         if not with_grid:
             self._grid = self._grid[:, :0]
+            del self._arrays["grid"]
+        self._verified: set[int] = set()  # numbers of blocks
 
     @cached_property
     def calibration(self) -> dict[str, Tensor]:
@@ -80,11 +88,45 @@ class FeatureStore:
 
         Raises:
             KeyError: if an image is not of the corpus.
+            StorageError: if the rows, or others of their blocks, are not what was written.
         """
         rows = [self._rows[image] for image in image_ids]
+        for block in {bisect_right(self._ends, row) for row in rows} - self._verified:
+            self._verify(block)
         return ImageFeatures(
             torch.from_numpy(self._grid[rows]), torch.from_numpy(self._pooled[rows])
         )
+
+    def _verify(self, block: int) -> None:
+        begin, end = self._ends[block - 1] if block else 0, self._ends[block]
+        for name, array in self._arrays.items():
+            row_bytes = array.nbytes // len(array)
+            # Read from the file: pages of the memory map would count as memory of the process.
+            with (self.folder / f"{name}.npy").open("rb", buffering=0) as file:
+                file.seek(array.offset + begin * row_bytes)
+                found = _digest_of_file(file, (end - begin) * row_bytes)
+            if found != self.manifest["blocks"][block][name]:
+                raise self._damage(
+                    f"{name}.npy: images {begin} to {end - 1} are not what was written"
+                )
+        self._verified.add(block)
+
+    def _damage(self, what: str) -> StorageError:
+        return StorageError(
+            f"features in {self.folder} are damaged ({what}); remove the folder to encode again."
+        )
+
+
+def _digest_of_file(file: FileIO, num_bytes: int) -> str:
+    """`digest_of` the next bytes of a file."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(2**18))
+    while num_bytes > 0:
+        read = file.readinto(buffer[:num_bytes])
+        if not read:
+            break
+        digest.update(buffer[:read])
+        num_bytes -= read
+    return digest.hexdigest()[:16]
 
 
 def require_space(folder: Path, num_images: int, num_bytes: int) -> None:

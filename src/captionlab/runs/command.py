@@ -15,6 +15,7 @@ _OF_THE_SWEEP = (
     "hydra.launcher",
     "hydra/launcher",
     "n_jobs=",
+    "repeats=",
     "retry=",
 )
 # Of an earlier or surrounding distributed job: they would make a run a rank of it.

@@ -102,7 +102,7 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
         best_checkpoint(folder.checkpoints, monitor),
     ]
     trainer = build.build_trainer(config, precision, loggers, callbacks, folder.path)
-    sizes = config["data"]["batch_size"], config["data"]["batch_size_per_device"]
+    sizes = config["data"]["batch_size"], config["data"].get("batch_size_per_device", False)
     sharing_of(trainer).images_per_step(*sizes)  # refused before an hour of encoding
     keep_freed_memory()
     data = build.build_data(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from captionlab.errors import RunError
+from captionlab.errors import RunError, StorageError
 from captionlab.evaluation.result import Prediction, Result, write_predictions
-from captionlab.files import write_atomically, write_json
+from captionlab.files import is_full, write_atomically, write_json
 from captionlab.locks import OwnedLock, Owner, beating
 from captionlab.run_files import RunFiles, State
 from captionlab.runs.command import own_command
@@ -46,12 +46,13 @@ class RunFolder(RunFiles):
         try:
             with beating(self.status_path):
                 yield
-        except Stopped as stop:
-            self.set_state("stopped", stop.reason, command=own_command())
-            raise
         except BaseException as error:
-            reason = f"{type(error).__name__}: {error}"
-            self.set_state("failed", reason, command=own_command())
+            with suppress(StorageError):  # on a full disk, which the error itself may be about
+                if isinstance(error, Stopped):
+                    self.set_state("stopped", error.reason, command=own_command())
+                else:
+                    reason = f"{type(error).__name__}: {error}"
+                    self.set_state("failed", reason, command=own_command())
             raise
         self.set_state("complete", command=own_command())
 
@@ -130,11 +131,11 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
     return found
 
 
-def is_within(file: object, folder: Path) -> bool:
-    """Whether an `OSError`'s file is a folder, in it, or above it."""
-    if not isinstance(file, str | Path):
-        return False
-    path, folder = Path(file).absolute(), folder.absolute()
+def concerns(error: OSError, folder: Path) -> bool:
+    """Whether an error's file is a folder, in it, or above it; a full disk's has no file."""
+    if not isinstance(error.filename, str | Path):
+        return is_full(error)
+    path, folder = Path(error.filename).absolute(), folder.absolute()
     return path.is_relative_to(folder) or folder.is_relative_to(path)
 
 

@@ -23,6 +23,7 @@ _WITHOUT_EFFECT = (
     "runs_dir",
     "cache_dir",
     "n_jobs",
+    "repeats",
     "retry",
     "logger",
     "compile",

@@ -23,7 +23,7 @@ from captionlab.config.checks import check
 from captionlab.errors import CaptionLabError
 from captionlab.evaluation.result import Result
 from captionlab.runs.command import own_command
-from captionlab.runs.folder import RunFolder, is_within, unwritable
+from captionlab.runs.folder import RunFolder, concerns, unwritable
 from captionlab.runs.identity import register_resolver
 from captionlab.runs.launching.machine import check_devices, check_step, gpus
 from captionlab.runs.ranks import is_leader
@@ -62,7 +62,7 @@ def run(config: DictConfig) -> float | None:
         _fail(f"error: {error}", folder, is_job)
         return None
     except Exception as error:
-        if isinstance(error, OSError) and is_within(error.filename, folder.path):
+        if isinstance(error, OSError) and concerns(error, folder.path):
             _fail(f"error: {unwritable(folder.path, error)}", folder, is_job)
             return None
         log.exception("%s failed; this is a fault of captionlab or of its libraries", folder.path)

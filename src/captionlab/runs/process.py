@@ -43,7 +43,8 @@ def return_freed_memory() -> None:
 
 
 def quieten() -> None:
-    """Silence advice of Lightning's that does not hold here."""
+    """Silence advice of Lightning's that does not hold here, and traces of a log's full disk."""
+    logging.raiseExceptions = False
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (

@@ -11,7 +11,7 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from captionlab.errors import CaptionLabError
+from captionlab.errors import CaptionLabError, ConfigError
 from captionlab.run_files import RunFiles, find_runs
 from captionlab.runs.folder import check_writable
 
@@ -31,14 +31,23 @@ class SweepComparison(Callback):
         from captionlab.config.checks import check  # brings torch
 
         try:
-            check(config)
+            if check(config)["repeats"] > 1:
+                raise ConfigError(
+                    f"repeats={config.repeats} is of a sweep; add -m, or leave repeats out."
+                )
             check_writable(Path(config.hydra.run.dir))
         except CaptionLabError as error:
             sys.exit(f"error: {error}")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """The same, of the folder of a sweep."""
+        launcher = str(config.hydra.launcher._target_)
         try:
+            if config.repeats != 1 and not launcher.startswith("hydra_plugins.captionlab"):
+                raise ConfigError(
+                    f"repeats={config.repeats} works with hydra/launcher=local and slurm, found "
+                    f"{launcher}; name the seeds, such as seed=0,1,2."
+                )
             check_writable(Path(config.hydra.sweep.dir))
         except CaptionLabError as error:
             sys.exit(f"error: {error}")
@@ -49,7 +58,13 @@ class SweepComparison(Callback):
             self.folders.append(Path(job_return.working_dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print and write the comparison."""
+        """Print and write the comparison; Hydra would make a warning of what is raised here."""
+        try:
+            self._compare(config)
+        except CaptionLabError as error:
+            sys.exit(f"error: {error}")
+
+    def _compare(self, config: DictConfig) -> None:
         from captionlab.reports import Comparison
 
         parent = Path(config.hydra.sweep.dir)

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, open_dict
 
 from captionlab.config.checks import check
 from captionlab.errors import CaptionLabError
+from captionlab.files import is_full, unwritable
 from captionlab.options import check_options, options_of
 from captionlab.run_files import RunFiles
 from captionlab.runs.command import run_command
@@ -73,6 +74,7 @@ class SweepLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
+        job_overrides = [job for given in job_overrides for job in self._repeated(list(given))]
         shared = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
         runs = [self._compose(list(overrides), shared) for overrides in job_overrides]
         if not runs:
@@ -91,7 +93,20 @@ class SweepLauncher(Launcher):
                 self.run_all(dict(waiting.values()))
         except CaptionLabError as error:
             sys.exit(f"error: {error}")
+        except OSError as error:
+            if not is_full(error):
+                raise
+            sys.exit(f"error: {unwritable(Path(self.config.hydra.sweep.dir), error)}")
         return [self._returned(run) for run in runs]
+
+    def _repeated(self, overrides: list[str]) -> list[list[str]]:
+        """A combination once for each of its seeds."""
+        config = self.context.config_loader.load_sweep_config(self.config, overrides)
+        number, first = config.repeats, config.seed
+        if not (isinstance(number, int) and isinstance(first, int)) or number <= 1:
+            return [overrides]  # what is no number is reported where it is checked
+        others = [o for o in overrides if not o.startswith(("seed=", "repeats="))]
+        return [[*others, f"seed={seed}"] for seed in range(first, first + number)]
 
     def check_machine(self, runs: Sequence[SweepRun]) -> None:
         """Refuse what cannot run here, before anything starts.

@@ -1,0 +1,216 @@
+"""Kills sweeps at random moments and compares what they come to with an undisturbed one.
+
+    python benchmarks/kills.py --kills 40
+
+A sweep of 6 small runs, two at a time, is started again and again. Each time a signal (SIGKILL,
+SIGTERM or SIGINT) goes to one of its runs, to the sweep, or to all of them. After a few kills the
+sweep is left to finish. Every result, caption and curve must then be the undisturbed one's, and
+nothing may be left: no temporary file, no lock, no process, and after each kill no state that
+says that a run is alive. Prints a line per kill, and at the end the number of faults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from captionlab.run_files import RunFiles
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+TARGETS = ("job", "sweep", "both")
+SECONDS_TO_SETTLE = 60
+KILLS_PER_SWEEP = 10
+RUNS = ("decoder=lstm,gru", "seed=0,1,2")
+NUM_RUNS = 6
+SMALL = [
+    "data.num_train=64",
+    "data.num_val=6",
+    "data.num_test=6",
+    "data.image_size=32",
+    "data.num_workers=0",
+    "data.batch_size=8",
+    "encoder=resnet18",
+    "encoder.image_size=32",
+    "decoder.hidden_dim=16",
+    "decoder.embedding_dim=16",
+    "callbacks=none",
+    "trainer.max_epochs=10",
+    "trainer.checkpoint_every_steps=3",
+]
+
+
+class Sweep:
+    """A sweep in a folder of its own.
+
+    Args:
+        folder: gets runs and data.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runs = folder / "runs" / "shapes"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it, or start it again."""
+        places = [f"runs_dir={self.folder}/runs", f"cache_dir={self.folder}/data"]
+        command = [sys.executable, "-m", "captionlab.cli", "train", "-m", "n_jobs=2"]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "output.log").open("ab") as output:
+            return subprocess.Popen(
+                [*command, *SMALL, *RUNS, *places],
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def files(self) -> list[RunFiles]:
+        """Of the runs that there are, in order."""
+        return [RunFiles(path.parent) for path in sorted(self.runs.glob("*/status.json"))]
+
+    def pids(self) -> list[int]:
+        """Of the runs that are alive."""
+        running = [files for files in self.files() if files.condition == "running"]
+        return [status["pid"] for files in running if (status := files.read_status())]
+
+    def num_complete(self) -> int:
+        """Runs that are complete."""
+        return [files.condition for files in self.files()].count("complete")
+
+    def outcome(self) -> dict[str, Any]:
+        """What must be equal, by name of the run."""
+        outcome = {}
+        for files in self.files():
+            result = json.loads(files.result_path.read_text())
+            for name in ("seconds", "peak_memory_bytes"):
+                result.pop(name)
+            with files.metrics_path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            outcome[files.path.name] = (result, files.predictions_path.read_text(), rows)
+        return outcome
+
+    def leftovers(self) -> list[str]:
+        """Temporary files and locks."""
+        patterns = ("**/*.tmp", "**/.*.tmp", "**/.owner", "**/.*.owner", "**/*.break")
+        found = {str(path) for pattern in patterns for path in self.folder.glob(pattern)}
+        return sorted(found)
+
+
+def kill_once(sweep: Sweep, rng: random.Random, seconds: float) -> tuple[str, list[str]]:
+    """Start the sweep, kill at a random moment, and look at what is left.
+
+    Returns:
+        What was done, and the faults.
+    """
+    number, target = rng.choice(SIGNALS), rng.choice(TARGETS)
+    process = sweep.start()
+    delay = rng.uniform(2, 2 + 2 * seconds / NUM_RUNS)  # the time of two runs at a time
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(delay)
+    pids = sweep.pids()
+    if target == "job" and not pids:
+        target = "sweep"
+    victims = {"job": pids[:1], "sweep": [process.pid], "both": [process.pid, *pids]}[target]
+    progress = " ".join(str(files.condition) for files in sweep.files())
+    for pid in victims:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+    done = f"{number.name} to {target} after {delay:.1f} s ({progress or 'no run yet'})"
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(20 * seconds)
+    if process.returncode is None:
+        process.kill()
+        return done, ["the sweep did not end"]
+    return done, settle(sweep, pids)
+
+
+def settle(sweep: Sweep, pids: list[int]) -> list[str]:
+    """Faults that are still there after a minute."""
+    deadline = time.monotonic() + SECONDS_TO_SETTLE
+    while True:
+        states = {files.path.name: files.condition for files in sweep.files()}
+        faults = [f"{name} says {state}" for name, state in states.items() if is_alive(state)]
+        faults += [f"process {pid} is left" for pid in pids if Path(f"/proc/{pid}").exists()]
+        if not faults or time.monotonic() > deadline:
+            return faults
+        time.sleep(1)
+
+
+def is_alive(state: str | None) -> bool:
+    """Whether a state says that somebody runs it, or soon will."""
+    return state in ("queued", "running")
+
+
+def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Runs whose result, captions or curves are others."""
+    parts = ("result", "captions", "curves")
+    faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    for name in expected.keys() & found.keys():
+        pairs = zip(parts, expected[name], found[name], strict=True)
+        faults += [f"{name} has other {part}" for part, one, other in pairs if one != other]
+    return faults
+
+
+def main() -> None:
+    """Run the campaign."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, help="start no other sweep after so long")
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    kinds: Counter[str] = Counter()
+    faults: list[str] = []
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Sweep(Path(folder) / "undisturbed")
+        if whole.start().wait() != 0:
+            sys.exit((whole.folder / "output.log").read_text())
+        seconds = time.monotonic() - began
+        expected = whole.outcome()
+        print(f"undisturbed: {len(expected)} runs in {seconds:.0f} s", flush=True)
+        number = 0
+        while kinds.total() < options.kills:
+            if options.minutes and time.monotonic() - began > 60 * options.minutes:
+                break
+            number += 1
+            sweep = Sweep(Path(folder) / f"sweep{number}")
+            for _ in range(KILLS_PER_SWEEP):
+                if kinds.total() == options.kills or sweep.num_complete() == NUM_RUNS:
+                    break
+                done, found = kill_once(sweep, rng, seconds)
+                kinds[done.split(" after")[0]] += 1
+                print(f"{kinds.total()}. {done}", *found, sep="\n   ", flush=True)
+                faults += found
+            code = sweep.start().wait()
+            found = [] if code == 0 else [f"sweep {number} ended with {code}"]
+            found += differences(expected, sweep.outcome()) if code == 0 else []
+            found += [f"left: {path}" for path in sweep.leftovers()]
+            log = (sweep.folder / "output.log").read_text(errors="replace")
+            logs = [log, *(f.output_path.read_text(errors="replace") for f in sweep.files())]
+            found += [f"a stack trace in sweep {number}"] * any("Traceback" in t for t in logs)
+            print(
+                f"sweep {number} finished", *(found or ["as undisturbed"]), sep="\n   ", flush=True
+            )
+            if found:
+                print("\n".join(logs)[-6000:], flush=True)
+            faults += found
+    for kind, count in sorted(kinds.items()):
+        print(f"{count} x {kind}")
+    print(f"{kinds.total()} kills, {len(faults)} faults, {time.monotonic() - began:.0f} s")
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()
