@@ -16,10 +16,11 @@ from captionlab.files import write_atomically
 
 FORMAT = 1
 _KEY = "captionlab"  # of the metadata
+_FITTED = "calibration."  # prefix of the tensors that an encoder's random weights were fitted to
 _NEEDED = {"config": dict, "features": dict, "vocabulary": list}
 
 
-def write_exported(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def write_exported(path: Path, facts: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write an exported run, whole or not at all.
 
     Args:
@@ -32,9 +33,14 @@ def write_exported(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, T
     """
     from safetensors.torch import save
 
+    features = dict(facts["features"])
+    fitted = {f"{_FITTED}{n}": v for n, v in features.pop("calibration", {}).items()}
     # Tied weights are written twice: safetensors takes no tensors that share memory.
-    own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    whole = {"format": FORMAT, **facts}
+    own = {
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in (tensors | fitted).items()
+    }
+    whole = {"format": FORMAT, **facts, "features": features}
     text = json.dumps({**whole, "digest": _digest(whole, own)}, ensure_ascii=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +85,11 @@ def read_exported(path: Path) -> dict[str, Any]:
         raise StorageError(
             f"{path} is damaged: its content is not what was written; export the run again."
         )
-    return {"captionlab": facts, "state_dict": tensors}
+    fitted = {n.removeprefix(_FITTED): v for n, v in tensors.items() if n.startswith(_FITTED)}
+    if fitted:
+        facts["features"]["calibration"] = fitted
+    kept = {name: value for name, value in tensors.items() if not name.startswith(_FITTED)}
+    return {"captionlab": facts, "state_dict": kept}
 
 
 def _parse(text: str | None) -> dict[str, Any] | None:
