@@ -6,6 +6,7 @@ import io
 import math
 import random
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,10 @@ def read_photo(content: bytes) -> Image.Image:
         DataError: if it cannot be read, or is too large.
     """
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        with (
+            warnings.catch_warnings(action="ignore"),  # of many pixels, which are counted here
+            Image.open(io.BytesIO(content)) as opened,
+        ):
             num_pixels = opened.width * opened.height
     except Exception:  # what is wrong with it is said below
         num_pixels = 0
