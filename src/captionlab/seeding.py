@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 
 def derive_seed(seed: int, *parts: str | int) -> int:
     """A seed in [0, 2**63) for one part of a run, equal on every machine."""
@@ -18,6 +16,8 @@ def derive_seed(seed: int, *parts: str | int) -> int:
 @contextmanager
 def seeded(seed: int, *parts: str | int) -> Iterator[None]:
     """Draw from `derive_seed(seed, *parts)` on the CPU; the state outside is left as it was."""
+    import torch  # late: scores need the seeds alone
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, *parts))
         yield

@@ -6,12 +6,12 @@ C grid channels, G pooled channels, H hidden, E embedding, V vocabulary, K beams
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # scores and reports, which cross rooms too, do without torch
+    import torch
+    from torch import Tensor
 
 PAD_ID = 0  # of every vocabulary
 START_ID = 1
@@ -161,24 +161,3 @@ class Hypothesis:
     log_probability: float
     score: float
     finished: bool
-
-
-@dataclass  # not frozen: torchmetrics rebuilds what a metric computes, field by field
-class Scores:
-    """The scores of one caption per image, by `captionlab.metrics`.
-
-    Attributes:
-        corpus: score name to the score of all images together, as a fraction or on the metric's
-            own scale.
-        per_image: score name to one value per image, in the order of `image_ids`.
-        statistics: metric name to what that metric sums over images before it scores, one row
-            per image. With `per_image` they give the scores of any resample.
-        image_ids: the images scored, each once.
-        missing: score name to the reason why there is none.
-    """
-
-    corpus: dict[str, float]
-    per_image: dict[str, list[float]]
-    statistics: dict[str, list[list[float]]]
-    image_ids: Sequence[str]
-    missing: dict[str, str]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import fx
 
-from captionlab.encoders import Encoder, list_encoders, read_encoder
+from captionlab.encoders import ClassifierEncoder, Encoder, list_encoders, read_encoder
 from captionlab.errors import ConfigError
 from captionlab.options import options_of
 from tests.support.encoders import CPU, blobs
@@ -61,6 +62,31 @@ def test_an_encoder_produces_what_it_declares(name: str) -> None:
     assert encoder.trained_parameters() == []
     for key, value in encoder.state_dict().items():
         assert torch.equal(value, before[key]), f"{key} of a frozen encoder drifted"
+
+
+@every_encoder
+def test_every_stage_produces_what_it_declares(name: str) -> None:
+    whole = small(name)
+    assert isinstance(whole, ClassifierEncoder)
+    size, number = whole.preprocessing.image_size, whole.num_stages
+    images, layers = blobs(2, size), whole.classifier.build().eval()
+    names, num_parameters = set(), 0
+    for stage in {1, 2, 3, 4, number}:  # the layers of a transformer are alike
+        encoder = read_encoder(CONF, name, weights="none", image_size=size, stage=stage)
+        assert isinstance(encoder, ClassifierEncoder)
+        declared = encoder.feature_shape
+        encoder.trunk = fx.GraphModule(layers, encoder.trunk.graph)  # the same for all stages
+        with torch.inference_mode():
+            features = encoder(images)
+        assert features.grid.shape == (2, declared.num_positions, declared.grid_dim)
+        assert features.pooled.shape == (2, declared.pooled_dim)
+        assert num_parameters < encoder.num_parameters <= whole.num_parameters, "later layers stay"
+        assert encoder.fingerprint not in names
+        names.add(encoder.fingerprint)
+        num_parameters = encoder.num_parameters
+    assert declared.grid_size == whole.feature_shape.grid_size
+    with pytest.raises(ConfigError, match=rf"stage={number + 1}, but .* has {number} stages; use"):
+        read_encoder(CONF, name, stage=number + 1)
 
 
 @every_encoder

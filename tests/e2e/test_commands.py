@@ -153,24 +153,6 @@ def test_a_failing_job_is_reported_and_the_others_run(tmp_path: Path) -> None:
     assert "no result: " in (tmp_path / "runs" / "shapes" / "report" / "results.md").read_text()
 
 
-def test_wandb_offline_writes_one_run_with_its_exit_state(tmp_path: Path) -> None:
-    done = run(
-        tmp_path,
-        "encoder=resnet18",
-        "logger=wandb",
-        "logger.mode=offline",
-        "trainer.max_epochs=1",
-        WANDB_MODE="offline",
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder,) = run_folders(tmp_path)
-    (written,) = (folder / "wandb").glob("offline-run-*")
-    (record,) = written.glob("*.wandb")
-    content = record.read_bytes()
-    for text in (b"test/cider_d", b"val/cider_d", b"hidden_dim", folder.name.encode()):
-        assert text in content, text
-
-
 def _damaged_photo(folder: Path) -> None:
     run(folder, "encoder=resnet99")  # composes nothing, makes nothing
     from captionlab.corpora.shapes import generate_shapes

@@ -47,6 +47,8 @@ def test_a_map_is_averaged_to_the_size_asked_for(architecture: str, size: int | 
 def test_fingerprints_stay_so_that_features_on_disk_keep_their_names() -> None:
     assert make_encoder("resnet18").fingerprint == "resnet18/layer4_1_relu_1/flatten/random-0-64"
     assert make_encoder("resnet18", grid_size=14).fingerprint.endswith("/random-0-64/grid-14")
+    third = make_encoder("resnet18", stage=3)
+    assert third.fingerprint == "resnet18/layer2_1_relu_1/mean/random-0-64"
 
 
 @pytest.mark.parametrize(

@@ -38,12 +38,86 @@ def test_a_stage_is_the_layers_of_one_resolution(architecture: str) -> None:
     assert isinstance(trunk, fx.GraphModule)
     (output,) = trunk.graph.find_nodes(op="output")
     stages = find_stages(trunk, output.args[0]["grid"], encoder.preprocessing.image_size)
-    assert (len(stages), stages[-1][0], stages[-1][-1]) == STAGES[architecture]
-    names = [name for stage in stages for name in stage]
+    last = stages[-1].parameters
+    assert (len(stages), last[0], last[-1]) == STAGES[architecture]
+    names = [name for stage in stages for name in stage.parameters]
     assert len(names) == len(set(names))
     assert set(names) <= {name for name, _ in trunk.named_parameters()}
     with pytest.raises(ConfigError, match=f"train={number + 1}, but .* has {number} stages"):
         make_encoder(architecture, train=number + 1)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "stage", "layer"),
+    [
+        ("resnet18", 1, "relu"),
+        ("resnet18", 3, "layer2"),
+        ("resnet50", 4, "layer3"),
+        ("vgg16", 3, "features.15"),  # conv3_3, before the pooling
+        ("vgg16", 5, "features.29"),  # conv5_3: Xu et al. 2015, sec. 4.3
+        ("inception_v3", 3, "Mixed_5d"),
+        ("densenet121", 2, "features.denseblock1"),
+        ("efficientnet_v2_s", 3, "features.3"),  # not the widened map inside the next block
+        ("mobilenet_v3_large", 4, "features.12"),
+        ("xception", 4, "block11"),
+        ("convnext_tiny", 2, "features.4.0"),  # normalised, as the next stage reads it
+        ("swin_t", 2, "features.3"),
+        ("vit_b_16", 4, "encoder.layers.encoder_layer_2"),  # stage 1 cuts the patches
+    ],
+)
+def test_the_map_of_a_stage_is_what_its_last_layer_gives(
+    architecture: str, stage: int, layer: str
+) -> None:
+    size = 72 if architecture in ("resnet18", "resnet50", "vgg16", "swin_t") else None
+    encoder = make_encoder(architecture, stage=stage, image_size=size)
+    torch.manual_seed(0)
+    whole = encoder.classifier.build().eval()
+    kept = dict(whole.named_modules())
+    encoder.trunk = fx.GraphModule(kept[""], encoder.trunk.graph)
+    images = noise(1, encoder.preprocessing.image_size)
+    outputs: list[torch.Tensor] = []
+    kept[layer].register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    with torch.inference_mode():
+        features = encoder(images)
+        outputs.clear()
+        whole(images)
+    (output,) = outputs
+    rows, columns = encoder.feature_shape.grid_size
+    if output.dim() == 3:
+        expected = output[:, 1:]  # without the class token
+    elif output.shape[2] == output.shape[3] == rows:
+        expected = output.flatten(2).transpose(1, 2)
+    else:
+        expected = output.flatten(1, 2)  # channels last
+    # channels last, the convolutions round otherwise
+    largest = float(expected.abs().max())
+    torch.testing.assert_close(features.grid, expected, rtol=1e-3, atol=1e-5 * largest)
+    torch.testing.assert_close(features.pooled, features.grid.mean(1))
+    assert (rows * columns, encoder.feature_shape.grid_dim) == expected.shape[1:]
+
+
+def test_stages_up_to_the_map_are_trained() -> None:
+    """Those behind it are not there."""
+    for architecture in ("resnet18", "densenet121"):
+        encoder = make_encoder(architecture, image_size=64, stage=3, train="last")
+        encoder.prepare([noise(2)], CPU)
+        encoder(noise(2)).grid.square().mean().backward()
+        trained = {name for name, p in encoder.trunk.named_parameters() if p.requires_grad}
+        assert trained == {n for n, p in encoder.trunk.named_parameters() if p.grad is not None}
+        assert 0 < encoder.num_trained_parameters < encoder.num_parameters
+        with pytest.raises(ConfigError, match=r"train=4, but .* has 3 stages up to its map"):
+            make_encoder(architecture, stage=3, train=4)
+
+
+def test_scores_of_classes_are_refused_where_a_stage_cuts_them_off() -> None:
+    with pytest.raises(ConfigError, match=r"encoder\.pooled=logits .* encoder\.stage=3 cuts short"):
+        make_encoder("resnet18", stage=3, pooled="logits")
+
+
+@pytest.mark.parametrize("stage", [0, 6])
+def test_a_stage_that_is_not_there_is_refused(stage: int) -> None:
+    with pytest.raises((ConfigError, ValueError), match=rf"stage={stage}\b.* at (least 1|most)"):
+        make_encoder("resnet18", stage=stage)
 
 
 def test_three_stages_of_a_resnet_begin_with_its_second_block() -> None:

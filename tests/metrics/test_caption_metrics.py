@@ -23,7 +23,7 @@ from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.errors import ConfigError, DataError
-from captionlab.metrics import CaptionMetrics, java
+from captionlab.metrics import CaptionMetrics, CaptionScorer, java
 from captionlab.metrics.counting import NGramReferences
 from captionlab.metrics.diversity import self_cider
 from tests.metrics.tokenized import score_tokenized
@@ -67,6 +67,14 @@ def test_ngram_scores_equal_pycocoevalcap_to_the_last_bit(seed: int) -> None:
         assert scores.per_image[name] == [float(value) for value in values], name
 
 
+def test_a_caption_of_many_words_scores_as_there() -> None:
+    references, captions = nasty(1, 5)
+    captions["2"] = " ".join([captions["2"], *references["2"], "a dog the run"] * 9)
+    assert len(captions["2"].split(" ")) > 64, "more than the bits of an integer"
+    corpus = score_tokenized(references, captions).corpus
+    assert corpus == {n: float(v) for n, (v, _) in official(references, captions, False).items()}
+
+
 def test_one_image_scores_as_there() -> None:
     references, captions = nasty(0, 1)
     corpus = score_tokenized(references, captions).corpus
@@ -83,7 +91,7 @@ def test_raw_captions_score_as_the_official_pipeline(shapes: CaptionCorpus) -> N
     official_references = tokenizer.tokenize(
         {i: [{"caption": ref} for ref in refs] for i, refs in references.items()}
     )
-    scores = CaptionMetrics(references, metrics=ALL, tokenizer="stanford").score(captions)
+    scores = CaptionScorer(references, metrics=ALL, tokenizer="stanford").score(captions)
     expected = official(official_references, official_captions, with_meteor=True)
     assert scores.missing == {}
     assert scores.corpus == {name: value for name, (value, _) in expected.items()}
@@ -92,10 +100,10 @@ def test_raw_captions_score_as_the_official_pipeline(shapes: CaptionCorpus) -> N
 
 def test_shuffled_captions_are_scored_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     references = {"a": ["a red dog"], "b": ["two blue cats sit"]}
-    metrics = CaptionMetrics(references, metrics=("bleu", "cider_d"), tokenizer="stanford")
-    first = metrics.score({"a": "a red dog", "b": "two blue cats sit"})
+    scorer = CaptionScorer(references, metrics=("bleu", "cider_d"), tokenizer="stanford")
+    first = scorer.score({"a": "a red dog", "b": "two blue cats sit"})
     monkeypatch.setattr(java, "find_java", lambda: "/nowhere/java")
-    again = metrics.score({"b": "a red dog", "a": "two blue cats sit"}, metrics=("bleu",))
+    again = scorer.score({"b": "a red dog", "a": "two blue cats sit"}, metrics=("bleu",))
     assert first.corpus["bleu_1"] == pytest.approx(1.0)
     assert again.corpus["bleu_1"] < 1e-6
     assert "cider_d" not in again.corpus
@@ -107,11 +115,11 @@ def test_without_java_meteor_is_missing_and_other_scores_say_so(
     monkeypatch.setattr(java, "find_java", lambda: "/nowhere/java")
     references = {"a": ["a red dog"], "b": ["two blue cats"]}
     captions = {"a": "a red dog", "b": "two cats"}
-    unasked = CaptionMetrics(references, metrics=ALL, tokenizer="stanford")
+    unasked = CaptionScorer(references, metrics=ALL, tokenizer="stanford")
     assert unasked.score(captions).corpus == {}
     assert unasked.score(captions).missing.keys() >= {"meteor", "cider_d", "bleu_4"}
     assert unasked.score_people() is None
-    asked = CaptionMetrics(references, metrics=ALL, tokenizer="stanford", fallback=True)
+    asked = CaptionScorer(references, metrics=ALL, tokenizer="stanford", fallback=True)
     scores = asked.score(captions)
     assert scores.missing.keys() >= {"meteor", "cider_d", "bleu_4"}
     assert "/nowhere/java" in scores.missing["meteor"]
@@ -179,8 +187,8 @@ def test_scoring_writes_nothing_into_site_packages() -> None:
         return {path for path in home.rglob("*") if "__pycache__" not in path.parts}
 
     before = listed()
-    metrics = CaptionMetrics({"a": ["A dog ."]}, metrics=ALL, tokenizer="stanford")
-    metrics.score({"a": "a dog"})
+    scorer = CaptionScorer({"a": ["A dog ."]}, metrics=ALL, tokenizer="stanford")
+    scorer.score({"a": "a dog"})
     assert listed() == before
 
 
@@ -188,8 +196,8 @@ def test_scoring_writes_nothing_into_site_packages() -> None:
 @pytest.mark.parametrize("locale", ["de -Duser.country=DE", "tr -Duser.country=TR"])
 def test_the_locale_changes_nothing(locale: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", f"-Duser.language={locale}")
-    metrics = CaptionMetrics({"a": ["I SIT ."]}, metrics=ALL, tokenizer="stanford")
-    scores = metrics.score({"a": "i sit"})
+    scorer = CaptionScorer({"a": ["I SIT ."]}, metrics=ALL, tokenizer="stanford")
+    scores = scorer.score({"a": "i sit"})
     assert scores.missing == {}
     assert scores.corpus["bleu_1"] == pytest.approx(1.0)
 
@@ -270,7 +278,7 @@ def test_two_thousand_nasty_strings_score_as_the_official_pipeline() -> None:
     official_references = tokenizer.tokenize(entries)
     written = tokenizer.tokenize({i: [{"caption": text}] for i, text in captions.items()})
     expected = official(official_references, {i: c[0] for i, c in written.items()}, True)
-    scores = CaptionMetrics(references, metrics=ALL, tokenizer="stanford").score(captions)
+    scores = CaptionScorer(references, metrics=ALL, tokenizer="stanford").score(captions)
     assert scores.corpus == {name: value for name, (value, _) in expected.items()}
     assert scores.per_image == {name: list(values) for name, (_, values) in expected.items()}
 
@@ -287,11 +295,11 @@ def test_cider_d_by_hand() -> None:
 
 def test_people_are_scored_by_their_first_caption() -> None:
     references = {"a": ["a red dog", "a red dog"], "b": ["one cat", "a blue bird", "one cat"]}
-    people = CaptionMetrics(references).score_people()
-    others = CaptionMetrics({image: refs[1:] for image, refs in references.items()})
+    people = CaptionScorer(references).score_people()
+    others = CaptionScorer({image: refs[1:] for image, refs in references.items()})
     assert people is not None
     assert people.corpus == others.score({"a": "a red dog", "b": "one cat"}).corpus
-    assert CaptionMetrics({"a": ["a dog"]}).score_people() is None
+    assert CaptionScorer({"a": ["a dog"]}).score_people() is None
 
 
 def test_more_varied_samples_have_more_self_cider() -> None:
@@ -310,7 +318,7 @@ def test_updates_add_up_and_an_image_counts_once() -> None:
     ids = list(captions)
     for part in (ids[15:], ids[:15], ids[:4]):
         metrics.update(part, [captions[image] for image in part])
-    assert metrics.compute().corpus == CaptionMetrics(references).score(captions).corpus
+    assert metrics.compute().corpus == CaptionScorer(references).score(captions).corpus
     metrics.reset()
     with pytest.raises(DataError, match="20 of 20"):
         metrics.compute()
@@ -320,24 +328,24 @@ def test_mistakes_are_one_line() -> None:
     with pytest.raises(DataError, match="'x'"):
         CaptionMetrics({"a": ["a dog"]}).update(["x"], ["a cat"])
     with pytest.raises(DataError, match="there are no reference captions"):
-        CaptionMetrics({})
+        CaptionScorer({})
     with pytest.raises(DataError, match="'b'"):
-        CaptionMetrics({"a": ["a dog"], "b": []})
+        CaptionScorer({"a": ["a dog"], "b": []})
     with pytest.raises(ConfigError, match="stanford"):
-        CaptionMetrics({"a": ["a dog"]}, metrics=("meteor",))
+        CaptionScorer({"a": ["a dog"]}, metrics=("meteor",))
     with pytest.raises(ConfigError, match="'spice'"):
-        CaptionMetrics({"a": ["a dog"]}, metrics=("spice",))
+        CaptionScorer({"a": ["a dog"]}, metrics=("spice",))
     with pytest.raises(ConfigError, match=r"models\.jar, found no folder"):
-        CaptionMetrics({"a": ["a dog"]}, metrics=("spice",), tokenizer="stanford")
+        CaptionScorer({"a": ["a dog"]}, metrics=("spice",), tokenizer="stanford")
     with pytest.raises(ConfigError, match="'blue'; choose from 'bleu', 'cider_d'"):
-        CaptionMetrics({"a": ["a dog"]}, metrics=("blue",))
+        CaptionScorer({"a": ["a dog"]}, metrics=("blue",))
 
 
 @pytest.mark.parametrize("shares", [(9, 0), (1, 8), (5, 5), (9, 9)])
 def test_two_processes_score_as_one(tmp_path: Path, shares: tuple[int, int]) -> None:
     mp.spawn(_score_in_process, args=(tmp_path, shares), nprocs=2)
     references, captions = nasty(7, 9)
-    expected = CaptionMetrics(references).score(captions)
+    expected = CaptionScorer(references).score(captions)
     for rank in range(2):
         assert torch.load(tmp_path / f"{rank}.pt") == expected.corpus
 

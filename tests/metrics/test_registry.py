@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from captionlab.metrics import CaptionMetrics, registry
+from captionlab.metrics import CaptionScorer, registry
 from captionlab.metrics.protocol import Metric, MetricScores, Score, TokenizedCaptions
 from captionlab.metrics.resampling import CorpusStatistics
 from tests.metrics.test_caption_metrics import nasty
@@ -64,7 +64,7 @@ def test_the_ranking_score_comes_first_and_needs_no_java() -> None:
     names = [score.name for score in registry.scores()]
     assert names[0] == registry.RANKING
     assert len(set(names)) == len(names)
-    validated = CaptionMetrics({"a": ["a dog"]}).score({"a": "a cat"}).corpus
+    validated = CaptionScorer({"a": ["a dog"]}).score({"a": "a cat"}).corpus
     assert validated.keys() == set(registry.validation_scores())
     assert registry.validation_scores()[0] == registry.RANKING
 
@@ -78,7 +78,7 @@ def test_scores_on_other_tokens_and_unknown_ones_have_a_title() -> None:
 
 
 def test_a_metric_of_ones_own_is_computed_and_summed(words: type[Metric]) -> None:
-    scores = CaptionMetrics({"a": ["a dog"], "b": ["a cat"]}).score({"a": "a", "b": "a big cat"})
+    scores = CaptionScorer({"a": ["a dog"], "b": ["a cat"]}).score({"a": "a", "b": "a big cat"})
     assert scores.corpus["words"] == 2.0
     assert scores.per_image["words"] == [1.0, 3.0]
     sums = CorpusStatistics(scores.per_image, scores.statistics)

@@ -124,6 +124,17 @@ def test_pairs_that_are_chosen_get_what_all_pairs_would_get_before_correction() 
     assert (one.difference, one.p_randomisation) == (expected.difference, expected.p_randomisation)
 
 
+def test_tests_do_not_depend_on_the_blocks_in_which_resamples_are_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    systems = [[statistics(0, 45)], [statistics(1, 45)]]
+    whole = compare(systems, 300).tests
+    monkeypatch.setattr("captionlab.metrics.significance._BLOCK_BYTES", 7 * 8 * 45)
+    for one, other in zip(whole, compare(systems, 300).tests, strict=True):
+        assert one.p_randomisation == other.p_randomisation
+        assert one.p_bootstrap == other.p_bootstrap
+
+
 def test_systems_that_differ_on_few_images_tie_exactly_under_exchange() -> None:
     # Half of the exchanges leave the one differing image alone and half mirror the difference:
     # every exchange is as extreme as what was observed, whatever rounding does to the sums.

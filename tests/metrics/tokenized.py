@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from captionlab.metrics import registry
-from captionlab.metrics.protocol import TokenizedCaptions, TokenizedReferences
-from captionlab.types import Scores
+from captionlab.metrics.protocol import Scores, TokenizedCaptions, TokenizedReferences
 
 
 def tokenized(

@@ -138,7 +138,8 @@ def test_preempted_runs_resume(cluster: Path, partition: str) -> None:
 
 def test_a_run_that_needs_more_time_is_requeued(cluster: Path) -> None:
     options = ["hydra.launcher.time=1", "hydra.launcher.warn_seconds=25"]
-    waiting = start(sweep(cluster, "time", "seed=0", "trainer.max_epochs=150", *options))
+    # So many epochs that no machine ends them in 35 s.
+    waiting = start(sweep(cluster, "time", "seed=0", "trainer.max_epochs=500", *options))
     jobs = wait_for_epochs(cluster, "time")
     (log,) = (cluster / "runs" / "time").glob("*/slurm.log")
     while "the time is nearly over: requeued" not in log.read_text():

@@ -15,11 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 from captionlab.captioner.parts import build_dataset
 from captionlab.config.groups import OPEN_GROUPS, RunOptions, groups
 from captionlab.decoders import Conditioning, Decoder
+from captionlab.decoders.word_vectors import word_vector_dim
 from captionlab.errors import ConfigError
 from captionlab.metrics.registry import validation_scores
 from captionlab.objectives import Objective
 from captionlab.options import Option, check_options, find_part, options_of
-from captionlab.text import word_vector_dim
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:
@@ -82,6 +82,7 @@ def check_values(values: dict[str, Any], interpolated: Collection[str] = ()) -> 
         conflict = part.conflict(values[group_name]) if values.get(group_name) else None
         if conflict is not None:
             raise ConfigError(f"{group_name}.{conflict}")
+    _check_logger(values["logger"])
     _check_run(values)
     _check_encoder(values["encoder"], values["data"])
     _check_word_vectors(values["decoder"])
@@ -109,6 +110,14 @@ def _option_groups(
         spec = values.get(name)
         if spec:
             yield f"{name}.", group.options(spec), spec
+
+
+def _check_logger(logger: Mapping[str, Any]) -> None:
+    """A logger is anybody's class; one that can tell what would stop it is asked."""
+    part: Any = find_part(logger["_target_"], object) if logger.get("_target_") else None
+    conflict = part.conflict(logger) if hasattr(part, "conflict") else None
+    if conflict is not None:
+        raise ConfigError(f"logger.{conflict}")
 
 
 def _check_run(config: Mapping[str, Any]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from captionlab.text import Vocabulary, read_word_vectors
+from captionlab.decoders.word_vectors import read_word_vectors
+from captionlab.text import Vocabulary
 from captionlab.types import PAD_ID
 
 log = logging.getLogger(__name__)

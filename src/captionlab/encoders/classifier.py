@@ -1,11 +1,11 @@
-"""A published classifier up to its last feature map, frozen or trained."""
+"""A published classifier up to a feature map, frozen or trained."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,7 +19,7 @@ from captionlab.encoders.random_weights import (
     scale_residual_branches,
     standardise_layers,
 )
-from captionlab.encoders.stages import find_stages, shape_of
+from captionlab.encoders.stages import Stage, find_stages, is_map, shape_of
 from captionlab.encoders.weights import download, find, identity, load_into, read
 from captionlab.errors import ConfigError
 from captionlab.options import Count
@@ -50,12 +50,14 @@ class Classifier(NamedTuple):
 
 
 class ClassifierEncoder(Encoder):
-    """A classifier cut at its last feature map and at its whole-image vector.
+    """A classifier cut at a feature map and at its whole-image vector.
 
     The map is the last one that no pooling made: conv5_3 for VGG-16, as in Xu et al. 2015,
     sec. 4.3; a transformer's is the sequence of its patches. The vector is what the last linear
-    layer reads. The encoder is made on the meta device, so that declaring its shapes takes no
-    memory; `prepare` loads the weights.
+    layer reads. With `stage` the network ends after that stage: the map is the stage's last before
+    any pooling, the vector its mean over all positions, and later layers are never run. The encoder
+    is made on the meta device, so that declaring its shapes takes no memory; `prepare` loads the
+    weights.
 
     The layers between map and vector (VGG's linear layers, say) are never trained: decoders that
     look at maps alone give them no gradient.
@@ -71,10 +73,14 @@ class ClassifierEncoder(Encoder):
             evaluation crop of 0.875 is left out: captions speak of the borders.
         init_seed: of the random weights, apart from a run's seed so that all runs share features.
         pooled: the whole-image vector: `features` for the vector above, `logits` for the scores
-            of the 1000 classes.
-        train: `none`, `last` (stage), `all`, or the number of last stages that are trained. A
-            stage is the layers of one resolution, or one layer of a transformer.
+            of the 1000 classes, which no `stage` but null has.
+        train: `none`, `last` (stage), `all`, or the number of last stages, up to the map, that are
+            trained. A stage is the layers of one resolution, or one layer of a transformer.
         grid_size: the map is averaged into so many rows and columns; null for the network's own.
+        stage: the network ends after this stage, counted from 1; null for the whole network.
+
+    Attributes:
+        num_stages: of the network up to the map.
 
     Raises:
         ConfigError: if the classifier has no such map or vector, or fewer stages, or the image
@@ -91,8 +97,12 @@ class ClassifierEncoder(Encoder):
         pooled: Pooled,
         train: Train,
         grid_size: Count | None,
+        stage: Count | None = None,
     ) -> None:
         super().__init__()
+        problem = self.conflict({"pooled": pooled, "stage": stage})
+        if problem is not None:
+            raise ConfigError(f"encoder.{problem}")
         self.classifier = classifier
         self.weights = weights
         self.init_seed = init_seed
@@ -100,7 +110,7 @@ class ClassifierEncoder(Encoder):
         named = weights in ("imagenet", "none")
         self.weights_path = None if named else find(weights, classifier.name)
         native = classifier.preprocessing
-        cut = _cut(classifier, pooled)
+        cut, stages = _cut(classifier, pooled, stage)
         self.trunk: nn.Module = cut
         self._graph = cut.graph  # `prepare` folds layers away in a copy
         size = native.image_size if image_size is None else image_size
@@ -108,17 +118,28 @@ class ClassifierEncoder(Encoder):
         self.feature_shape = self._declare()
         self.num_calibration_images = NUM_CALIBRATION_IMAGES if weights == "none" else 0
         self.num_parameters = sum(p.numel() for p in self.parameters())
-        nodes = cast(dict[str, fx.Node], self._graph.output_node().args[0])
-        self._trained = _trained(cut, nodes["grid"], classifier, train)
+        self.num_stages = len(stages)
+        self._trained = _trained(cut, stages, classifier.name, train)
         self.num_trained_parameters = sum(cut.get_parameter(name).numel() for name in self._trained)
         self.fingerprint = "/".join(
             [
                 classifier.name,
-                *(node.name for node in nodes.values()),
+                *_output_names(cut),
                 self._identity(),
                 *([] if grid_size is None else [f"grid-{grid_size}"]),
             ]
         )
+
+    @classmethod
+    def conflict(cls, options: Mapping[str, Any]) -> str | None:
+        """What is wrong with options that are each in range; None if nothing is."""
+        stage = options.get("stage")
+        if stage is not None and options.get("pooled") == "logits":
+            return (
+                f"pooled=logits are the scores of the whole network, which encoder.stage={stage} "
+                "cuts short; leave one of them out."
+            )
+        return None
 
     def prepare(self, batches: Iterable[Tensor], device: torch.device) -> None:
         """Load the weights and, where they are random, fit each layer's scale to the images.
@@ -141,13 +162,15 @@ class ClassifierEncoder(Encoder):
         """Encode preprocessed images, float32 (B, 3, S, S), into (B, P, C) and (B, G)."""
         outputs = self.trunk(images.contiguous(memory_format=torch.channels_last))
         grid = outputs["grid"]  # (B, C, rows, columns), or (B, 1 + P, C) with the class token first
+        whole = grid.flatten(2).transpose(1, 2) if grid.dim() == 4 else grid[:, 1:]  # (B, P, C)
+        pooled = outputs["pooled"] if "pooled" in outputs else whole.mean(1)
         if self.grid_size is not None:
             if grid.dim() == 3:
-                side = math.isqrt(grid.shape[1] - 1)
-                grid = grid[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+                side = math.isqrt(whole.shape[1])
+                grid = whole.transpose(1, 2).unflatten(2, (side, side))
             grid = functional.adaptive_avg_pool2d(grid, self.grid_size)
-        grid = grid.flatten(2).transpose(1, 2) if grid.dim() == 4 else grid[:, 1:]
-        return ImageFeatures(grid, outputs["pooled"])
+            whole = grid.flatten(2).transpose(1, 2)
+        return ImageFeatures(whole, pooled)
 
     def _declare(self) -> FeatureShape:
         size, native = self.preprocessing.image_size, self.classifier.preprocessing.image_size
@@ -166,7 +189,8 @@ class ClassifierEncoder(Encoder):
             channels = shape[2]
         if self.grid_size is not None:
             rows = columns = self.grid_size
-        return FeatureShape((rows, columns), channels, outputs["pooled"].shape[1])
+        pooled_dim = outputs["pooled"].shape[1] if "pooled" in outputs else channels
+        return FeatureShape((rows, columns), channels, pooled_dim)
 
     def _identity(self) -> str:
         if self.weights_path:
@@ -198,8 +222,14 @@ def _on_meta(build: Callable[[], nn.Module]) -> nn.Module:
         return build().to("meta")
 
 
-def _cut(classifier: Classifier, pooled: Pooled) -> fx.GraphModule:
-    """The classifier without its head, on the meta device, giving `grid` and `pooled`."""
+def _cut(
+    classifier: Classifier, pooled: Pooled, stage: int | None
+) -> tuple[fx.GraphModule, list[Stage]]:
+    """The classifier without what comes after map and vector, on the meta device.
+
+    Returns:
+        The network, giving `grid`, and `pooled` unless it ends after a stage; and its stages.
+    """
     if pooled not in get_args(Pooled):
         raise ValueError(f"pooled={pooled!r} is unknown; use features or logits.")
     trunk = fx.symbolic_trace(_on_meta(classifier.build).eval())
@@ -210,41 +240,79 @@ def _cut(classifier: Classifier, pooled: Pooled) -> fx.GraphModule:
     grid = vector = None
     for node in nodes:
         layer = layers[node.target] if node.op == "call_module" else None
-        if _is_map(node) and not isinstance(layer, _POOLINGS):
+        if is_map(node) and not isinstance(layer, _POOLINGS):
             grid = node
         if isinstance(layer, nn.Linear):
             vector = node.args[0]
     if pooled == "logits":
         vector = output.args[0]
-    if grid is None or vector is None or len(shape_of(vector)) != 2:
+    if grid is None or (stage is None and (vector is None or len(shape_of(vector)) != 2)):
         raise ConfigError(
             f"encoder architecture {classifier.name} shows no "
             f"{'feature map' if grid is None else 'linear layer over a whole-image vector'}; "
             f"use {'another architecture' if grid is None else 'encoder.pooled=logits'}."
         )
-    output.args = ({"grid": grid, "pooled": vector},)
+    stages = find_stages(trunk, grid, size)
+    if stage is None:
+        output.args = ({"grid": grid, "pooled": vector},)
+    else:
+        _end_at(_map_of(stages, stage, classifier.name), output)
     trunk.graph.eliminate_dead_code()
     trunk.delete_all_unused_submodules()
     trunk.recompile()
-    return trunk
+    return trunk, stages[:stage]
 
 
-def _trained(cut: fx.GraphModule, grid: fx.Node, classifier: Classifier, train: Train) -> set[str]:
-    """Names of the parameters that `train` asks for."""
-    stages = find_stages(cut, grid, classifier.preprocessing.image_size)
+def _map_of(stages: list[Stage], number: int, name: str) -> fx.Node:
+    if number < 1:
+        raise ValueError(f"stage={number} must be at least 1; use None for the whole network.")
+    if number > len(stages):
+        raise ConfigError(
+            f"encoder.stage={number}, but {name} has {len(stages)} stages; use at most that "
+            "number, or null for the whole network."
+        )
+    node = stages[number - 1].map
+    if node is None:
+        raise ConfigError(
+            f"encoder.stage={number} of {name} makes no feature map of the whole image; use "
+            "another, or null for the whole network."
+        )
+    return node
+
+
+def _end_at(node: fx.Node, output: fx.Node) -> None:
+    """Give the map of a stage, as (1, C, rows, columns) or (1, 1 + P, C), and drop what follows."""
+    graph, shape = node.graph, shape_of(node)
+    output.args = ({"grid": node},)
+    nodes = list(graph.nodes)
+    for later in reversed(nodes[nodes.index(node) + 1 : -1]):  # assertions count as alive
+        graph.erase_node(later)
+    if len(shape) == 4 and shape[2] != shape[3]:  # channels last, as in Swin and ConvNeXt
+        with graph.inserting_after(node):
+            order = (node, (0, 3, 1, 2))
+            channels_first = graph.create_node(
+                "call_function", torch.permute, order, name=f"{node.name}_permute"
+            )
+        output.args = ({"grid": channels_first},)
+
+
+def _output_names(cut: fx.GraphModule) -> list[str]:
+    """What tells one cut of a network from another: its nodes, and how the vector is made."""
+    outputs: Any = cut.graph.output_node().args[0]
+    names = [node.name for node in outputs.values()]
+    return names if "pooled" in outputs else [*names, "mean"]
+
+
+def _trained(cut: fx.GraphModule, stages: list[Stage], name: str, train: Train) -> set[str]:
+    """Names of the parameters that `train` asks for, of those that the cut has kept."""
     words = {"none": 0, "last": 1, "all": len(stages)}
     num_trained = words[train] if train in words else int(train)
     if train not in words and num_trained < 1:
         raise ValueError(f"train={train!r} must be at least 1; use none to train no stage.")
     if num_trained > len(stages):
         raise ConfigError(
-            f"encoder.train={train}, but {classifier.name} has {len(stages)} stages; use at most "
-            "that number, or all."
+            f"encoder.train={train}, but {name} has {len(stages)} stages up to its map; use at "
+            "most that number, or all."
         )
-    return {name for stage in stages[len(stages) - num_trained :] for name in stage}
-
-
-def _is_map(node: fx.Node) -> bool:
-    """Whether `node` gives (1, C, rows, columns) or (1, tokens, C), of more than one position."""
-    shape = shape_of(node)
-    return (len(shape) == 4 and min(shape[2:]) > 1) or (len(shape) == 3 and shape[1] > 1)
+    names = {name for stage in stages[len(stages) - num_trained :] for name in stage.parameters}
+    return names & {name for name, _ in cut.named_parameters()}

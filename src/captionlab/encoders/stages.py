@@ -1,50 +1,86 @@
-"""The stages of a network: the layers that work at one spatial resolution."""
+"""The stages of a network: the layers that work at one spatial resolution, and their maps."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from torch import fx
+from torch import fx, nn
 
 _NUMBERED = re.compile(r"(.*?\D\d+)(\.|$)")
 
 
-def find_stages(trunk: fx.GraphModule, last: fx.Node, image_size: int) -> list[list[str]]:
-    """The parameters that `last` depends on, stage by stage, from the image on.
+class Stage(NamedTuple):
+    """The layers of one resolution, or one layer of a transformer.
+
+    Attributes:
+        parameters: names in the network.
+        map: the last feature map that it makes, of shape (1, C, rows, columns), or
+            (1, rows, columns, C), or (1, 1 + P, C); None where there is none.
+    """
+
+    parameters: list[str]
+    map: fx.Node | None
+
+
+def find_stages(trunk: fx.GraphModule, last: fx.Node, image_size: int) -> list[Stage]:
+    """The layers that `last` depends on, stage by stage, from the image on.
 
     A stage is the layers of one resolution, counted in halvings of the image's: ResNet's stem and
     its four layers, VGG's conv1 to conv5. A residual block is never divided and belongs to the
     resolution of its output. Where the network works on a sequence of patches, each of its
-    numbered layers is a stage.
+    numbered layers is a stage. A stage's map lies between two blocks, never inside one, and before
+    any pooling that lowers the resolution.
 
     Args:
         trunk: traced, with the shapes for one square image on its nodes.
         last: the feature map.
         image_size: of that image.
-
-    Returns:
-        Names of parameters of `trunk`.
     """
-    stages: list[list[str]] = []
+    stages: list[Stage] = []
     current = None
-    for names, shape in _blocks(trunk, last):
-        if not names:
-            continue
-        stage = _resolution(shape, image_size) if len(shape) == 4 else _layer(names[0])
-        if not stages or (stage or current) != current:
-            stages.append([])
-            current = stage
-        stages[-1] += names
+    for names, node in _blocks(trunk, last):
+        shape = shape_of(node)
+        resolution = _resolution(shape, image_size) if len(shape) == 4 else None
+        if names:
+            stage = resolution or _layer(names[0])
+            if not stages or (stage or current) != current:
+                stages.append(Stage([], None))
+                current = stage
+            stages[-1].parameters.extend(names)
+        if stages and _is_map_of(node, resolution, current):
+            stages[-1] = stages[-1]._replace(map=node)
     return stages
 
 
-def _blocks(trunk: fx.GraphModule, last: fx.Node) -> Iterator[tuple[list[str], tuple[int, ...]]]:
+def _is_map_of(node: fx.Node, resolution: str | None, stage: str | None) -> bool:
+    """Whether a node that carries all that follows gives a map of the current stage."""
+    if len(shape_of(node)) == 4:
+        return is_map(node) and resolution == stage and not _is_inside_block(node)
+    return is_map(node)
+
+
+def _is_inside_block(node: fx.Node) -> bool:
+    """Whether a module with a `forward` of its own, below the whole network, has made it midway."""
+    user = next(iter(node.users))
+    inside, behind = (
+        {
+            name
+            for name, kind in n.meta.get("nn_module_stack", {}).values()
+            if kind is not nn.Sequential
+        }
+        for n in (node, user)
+    )
+    return not inside.isdisjoint(behind)
+
+
+def _blocks(trunk: fx.GraphModule, last: fx.Node) -> Iterator[tuple[list[str], fx.Node]]:
     """Split the graph where a single tensor carries all that follows.
 
     Yields:
-        Names of the parameters since the last such point, and the shape of that tensor.
+        Names of the parameters since the last such point, and the node of that tensor.
     """
     nodes = list(trunk.graph.nodes)
     nodes = nodes[: nodes.index(last) + 1]
@@ -68,8 +104,20 @@ def _blocks(trunk: fx.GraphModule, last: fx.Node) -> Iterator[tuple[list[str], t
         live[node] = max((place.get(user, -1) for user in node.users), default=i)
         live = {other: use for other, use in live.items() if use > i or other is node}
         if live.keys() == {node}:
-            yield names, shape
+            yield names, node
             names = []
+
+
+def is_map(node: fx.Node) -> bool:
+    """Whether a node gives more than one position of one image.
+
+    Its shape is (1, C, rows, columns), (1, rows, columns, C), or (1, 1 + P, C) with the class token
+    first and P a square number.
+    """
+    shape = shape_of(node)
+    if len(shape) == 3:
+        return shape[0] == 1 and shape[1] > 1 and math.isqrt(shape[1] - 1) ** 2 == shape[1] - 1
+    return len(shape) == 4 and shape[0] == 1 and min(shape[2:]) > 1
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:

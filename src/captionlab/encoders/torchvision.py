@@ -48,9 +48,10 @@ class TorchvisionEncoder(ClassifierEncoder):
         pooled: Pooled = "features",
         train: Train = "none",
         grid_size: Count | None = None,
+        stage: Count | None = None,
     ) -> None:
         published = _published(architecture)
-        super().__init__(published, weights, image_size, init_seed, pooled, train, grid_size)
+        super().__init__(published, weights, image_size, init_seed, pooled, train, grid_size, stage)
 
 
 def _published(architecture: str) -> Classifier:

@@ -112,6 +112,7 @@ class XceptionEncoder(ClassifierEncoder):
         pooled: Pooled = "features",
         train: Train = "none",
         grid_size: Count | None = None,
+        stage: Count | None = None,
     ) -> None:
         published = Classifier(
             name="xception",
@@ -120,4 +121,4 @@ class XceptionEncoder(ClassifierEncoder):
             preprocessing=Preprocessing(299, 299, "bilinear", (0.5,) * 3, (0.5,) * 3),
             rename=partial(_LATER_NAME.sub, "fc"),
         )
-        super().__init__(published, weights, image_size, init_seed, pooled, train, grid_size)
+        super().__init__(published, weights, image_size, init_seed, pooled, train, grid_size, stage)

@@ -12,9 +12,9 @@ from captionlab.evaluation.captions_file import read_results
 from captionlab.evaluation.request import Request, WrittenCaptions
 from captionlab.evaluation.result import Evaluation
 from captionlab.evaluation.scoring import score_captions
-from captionlab.metrics.caption_metrics import tokenize_in_python
 from captionlab.metrics.counting import NGramReferences
 from captionlab.metrics.diversity import mutual_bleu, self_cider
+from captionlab.metrics.scorer import tokenize_in_python
 from captionlab.metrics.words import word_table
 
 

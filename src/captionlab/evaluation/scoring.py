@@ -9,19 +9,18 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from captionlab.corpora import CaptionCorpus
 from captionlab.corpora.corpus import Split
 from captionlab.evaluation.request import Truth
 from captionlab.evaluation.result import Prediction, Result
-from captionlab.metrics import CaptionMetrics, registry
-from captionlab.metrics.caption_metrics import with_suffix
+from captionlab.metrics import registry
 from captionlab.metrics.diversity import collapse_warning, language
-from captionlab.metrics.protocol import Metric, TokenizerName
+from captionlab.metrics.protocol import Metric, Scores, TokenizerName
+from captionlab.metrics.scorer import CaptionScorer, with_suffix
 from captionlab.seeding import derive_seed
 from captionlab.text import PTBTokenizer
-from captionlab.types import Scores
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +71,15 @@ def score_captions(
     if subset:
         references = {i: refs for i, refs in references.items() if i in captions} or references
     frozen = tuple((i, tuple(map(normalise, texts))) for i, texts in references.items())
-    metrics = _make_metrics(frozen, tokenizer, jar_folder)
-    scores, people = metrics.score(scored), metrics.score_people()
+    scorer = _make_scorer(frozen, tokenizer, jar_folder)
+    scores, people = scorer.score(scored), scorer.score_people()
     human = people.corpus if people else {}
     ordered = {image: captions[image] for image in scores.image_ids}
     language_values = _language(corpus, ordered)
     collapsed = [text for text in [collapse_warning(language_values, len(ordered))] if text]
     for text in [*(f"{n} is missing: {why}" for n, why in scores.missing.items()), *collapsed]:
         log.warning("%s", text)
-    blind = _blind(metrics, {image: scored[image] for image in ordered}, seed)
+    blind = _blind(scorer, {image: scored[image] for image in ordered}, seed)
     suffix = registry.PYTHON_SUFFIX if tokenizer == "python" else ""
     suffix += registry.CLEANED_SUFFIX if cleaned else ""
     if suffix:  # never to be mistaken for official scores
@@ -126,17 +125,17 @@ def _unfit_scores(tokenizer: TokenizerName, jar_folder: Path | None) -> dict[str
 
 
 @lru_cache(maxsize=1)  # several systems, and the runs of a sweep, share their references
-def _make_metrics(
+def _make_scorer(
     references: tuple[tuple[str, tuple[str, ...]], ...],
     tokenizer: TokenizerName,
     jar_folder: Path | None,
-) -> CaptionMetrics:
+) -> CaptionScorer:
     chosen = [m for m in _chosen(jar_folder) if m.tokenizer in (None, tokenizer)]
     for metric in chosen:
         metric(jar_folder).prepare()
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        return CaptionMetrics(
+        return CaptionScorer(
             dict(references),
             metrics=[metric.name for metric in chosen],
             tokenizer=tokenizer,
@@ -165,7 +164,7 @@ def _predictions(captions: Mapping[str, str], scores: Scores) -> list[Prediction
     ]
 
 
-def _blind(metrics: CaptionMetrics, captions: dict[str, str], seed: int) -> dict[str, float]:
+def _blind(scorer: CaptionScorer, captions: dict[str, str], seed: int) -> dict[str, float]:
     """Scores of the same captions given to other images, the mean of `NUM_SHUFFLES` shuffles.
 
     A caption depends on nothing but its photo, so decoding photos shuffled among the images would
@@ -174,16 +173,16 @@ def _blind(metrics: CaptionMetrics, captions: dict[str, str], seed: int) -> dict
     images = list(captions)
     if len(images) < 2:
         return {}
-    order = torch.Generator().manual_seed(derive_seed(seed, "blind"))
+    order = np.random.default_rng(derive_seed(seed, "blind"))
     total: dict[str, float] = {}
     java_free = [metric.name for metric in registry.java_free()]
     for _ in range(NUM_SHUFFLES):
         # A cycle through all images in random order: none keeps its own photo.
-        cycle = torch.randperm(len(images), generator=order).tolist()
+        cycle = order.permutation(len(images)).tolist()
         shuffled = {
             images[to]: captions[images[source]]
             for to, source in zip(cycle, cycle[1:] + cycle[:1], strict=True)
         }
-        for name, value in metrics.score(shuffled, metrics=java_free).corpus.items():
+        for name, value in scorer.score(shuffled, metrics=java_free).corpus.items():
             total[name] = total.get(name, 0.0) + value / NUM_SHUFFLES
     return total

@@ -2,16 +2,18 @@
 
 from typing import TYPE_CHECKING, Any
 
+from captionlab.metrics.scorer import CaptionScorer
+
 if TYPE_CHECKING:
     from captionlab.metrics.caption_metrics import CaptionMetrics
 
-__all__ = ["CaptionMetrics"]
+__all__ = ["CaptionMetrics", "CaptionScorer"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch only for those who score; reports, which resample, do without it."""
-    if name in __all__:
-        from captionlab.metrics import caption_metrics
+    """Import torchmetrics only for training; whoever scores captions once does without it."""
+    if name == "CaptionMetrics":
+        from captionlab.metrics.caption_metrics import CaptionMetrics
 
-        return getattr(caption_metrics, name)
+        return CaptionMetrics
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

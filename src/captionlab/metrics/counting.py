@@ -7,7 +7,7 @@ of its input), and words are split as there, at any white space.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -124,6 +124,32 @@ class Pairs(NamedTuple):
     begins: Ints  # a caption's first pair
     caption: Ints  # of a pair
     reference: Ints
+
+
+class PaddedWords(NamedTuple):
+    """The words of texts, split at single spaces.
+
+    Attributes:
+        ids: (texts, longest), -1 where a text has ended.
+        lengths: of each text, at least 1.
+        word_ids: of every word.
+    """
+
+    ids: Ints
+    lengths: Ints
+    word_ids: dict[str, int]
+
+    @classmethod
+    def of(cls, texts: Iterable[str], word_ids: dict[str, int]) -> PaddedWords:
+        """Split texts; new words are added to `word_ids`."""
+        split = [text.split(" ") for text in texts]
+        lengths = np.array([len(words) for words in split])
+        ids = np.full((len(split), lengths.max()), -1)
+        inside = np.arange(ids.shape[1]) < lengths[:, None]
+        ids[inside] = [
+            word_ids.setdefault(word, len(word_ids)) for words in split for word in words
+        ]
+        return cls(ids, lengths, word_ids)
 
 
 class Words(NamedTuple):

@@ -7,7 +7,6 @@ every wait has a limit, and exit status and number of lines are checked.
 from __future__ import annotations
 
 import importlib.util
-import queue
 import re
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from captionlab.errors import CaptionLabError
+from captionlab.text.tokenizers import PUNCTUATION
 
 _START_SECONDS = 120.0  # METEOR loads its paraphrases on a busy machine
 _LINE_SECONDS = 60.0
@@ -59,8 +59,6 @@ def stanford_tokenize(captions: Sequence[str]) -> list[str]:
     """
     if not captions:
         return []
-    from captionlab.text.tokenizers import PUNCTUATION  # late: its room brings torch
-
     jar = shipped("tokenizer") / "stanford-corenlp-3.4.1.jar"
     main = "edu.stanford.nlp.process.PTBTokenizer"
     # Without these options 3.4.1 reads and writes the platform's encoding.
@@ -108,7 +106,7 @@ class MeteorProcess:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._answers = _Lines()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed with self)
         with suppress(JavaError):  # `score` tries again, and raises
             self._start()
@@ -167,9 +165,8 @@ class MeteorProcess:
         except OSError as error:
             raise JavaError(f"METEOR did not start: {error}.") from error
         self._process = process
-        self._lines = queue.Queue()
-        arguments = (process.stdout, self._lines)
-        threading.Thread(target=_read_lines, args=arguments, daemon=True).start()
+        self._answers = _Lines()
+        threading.Thread(target=self._answers.read, args=(process.stdout,), daemon=True).start()
 
     def _ask(self, requests: list[str], num_answers: int) -> list[str]:
         """Write all requests while reading all answers, so that neither side waits in vain."""
@@ -177,18 +174,12 @@ class MeteorProcess:
         text = "".join(request + "\n" for request in requests).encode("utf-8", "replace")
         arguments = (self._process.stdin, text)
         threading.Thread(target=_write, args=arguments, daemon=True).start()
-        answers = []
-        limit = _START_SECONDS  # the first answer waits for METEOR to load
-        for _ in range(num_answers):
-            try:
-                line = self._lines.get(timeout=limit)
-            except queue.Empty:
-                raise JavaError(f"METEOR did not answer within {limit:.0f} s.") from None
-            if line is None:
+        answers = self._answers.take(num_answers)
+        if len(answers) < num_answers:
+            if self._answers.ended:
                 raise JavaError(f"METEOR ended in mid-score ({self._reason()}).")
-            answers.append(line.decode().strip())
-            limit = _LINE_SECONDS
-        return answers
+            raise JavaError(f"METEOR did not answer within {_LINE_SECONDS:.0f} s.")
+        return [line.decode().strip() for line in answers]
 
     def _reason(self) -> str:
         self._errors.seek(0)
@@ -202,10 +193,42 @@ def _score_line(references: Sequence[str], caption: str) -> str:
     return " ||| ".join(["SCORE", *parts[:-1], parts[-1].replace("  ", " ")])
 
 
-def _read_lines(stream: Any, lines: queue.Queue[bytes | None]) -> None:
-    for line in stream:
-        lines.put(line)
-    lines.put(None)
+class _Lines:
+    """Lines of a stream, which a thread of its own reads.
+
+    Attributes:
+        ended: whether the stream has ended.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._lines: list[bytes] = []
+        self._wanted = 0
+        self._changed = threading.Condition()
+
+    def read(self, stream: IO[bytes]) -> None:
+        """Read the stream to its end."""
+        for line in stream:
+            with self._changed:
+                self._lines.append(line)
+                if len(self._lines) == self._wanted:  # a signal for each line would take seconds
+                    self._changed.notify()
+        with self._changed:
+            self.ended = True
+            self._changed.notify()
+
+    def take(self, number: int) -> list[bytes]:
+        """The next lines; fewer if the stream ends, or no line comes for too long."""
+        limit = _START_SECONDS  # the first answer waits for METEOR to load
+        with self._changed:
+            self._wanted = number
+            before = -1
+            while before < len(self._lines) < number and not self.ended:
+                before = len(self._lines)
+                self._changed.wait(limit)
+                limit = _LINE_SECONDS
+            taken, self._lines = self._lines[:number], self._lines[number:]
+            return taken
 
 
 def _write(stream: Any, text: bytes) -> None:

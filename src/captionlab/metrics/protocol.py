@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from captionlab.metrics.counting import NGramCounts, NGramReferences
+from captionlab.metrics.counting import NGramCounts, NGramReferences, PaddedWords
 
 TokenizerName = Literal["stanford", "python"]
 Array = NDArray[np.float64]
@@ -38,7 +38,7 @@ class Score:
 
 
 class TokenizedReferences:
-    """The references of all images, with their n-grams once somebody asks for them.
+    """The references of all images, with their words and n-grams once somebody asks for them.
 
     Args:
         texts: image id to its tokenised references, words joined by spaces; at least one.
@@ -51,6 +51,11 @@ class TokenizedReferences:
     def ngrams(self) -> NGramReferences:
         """Counted once for all captions that are scored against them."""
         return NGramReferences(self.texts)
+
+    @cached_property
+    def padded(self) -> PaddedWords:
+        """Split once for all captions that are scored against them."""
+        return PaddedWords.of((text for texts in self.texts.values() for text in texts), {})
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,27 @@ class MetricScores:
     def mean_of(cls, name: str, values: list[float]) -> MetricScores:
         """Of a metric whose corpus score is the mean over images."""
         return cls({name: float(np.mean(np.array(values)))}, {name: values})
+
+
+@dataclass  # not frozen: torchmetrics rebuilds what a metric computes, field by field
+class Scores:
+    """The scores of one caption per image by several metrics.
+
+    Attributes:
+        corpus: score name to the score of all images together, as a fraction or on the metric's
+            own scale.
+        per_image: score name to one value per image, in the order of `image_ids`.
+        statistics: metric name to what that metric sums over images before it scores, one row
+            per image. With `per_image` they give the scores of any resample.
+        image_ids: the images scored, each once.
+        missing: score name to the reason why there is none.
+    """
+
+    corpus: dict[str, float]
+    per_image: dict[str, list[float]]
+    statistics: dict[str, list[list[float]]]
+    image_ids: Sequence[str]
+    missing: dict[str, str]
 
 
 class Metric(ABC):

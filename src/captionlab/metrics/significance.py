@@ -22,7 +22,7 @@ from captionlab.metrics.resampling import CorpusStatistics
 
 NUM_RESAMPLES = 10_000
 LEVEL = 0.95
-_BLOCK_BYTES = 2**26  # of a block of resampling weights
+_BLOCK_BYTES = 2**24  # of a block of resampling weights; larger ones cost page faults
 _RUNS_AT_ONCE = 16  # summed by one matrix product
 _EXCHANGES_AT_ONCE = 4096  # of images between the systems of a pair
 # Values are rounded to multiples of this before images are exchanged. Their sums are then exact in
@@ -252,7 +252,7 @@ def _randomise(
     nothing = exchange.sum(np.zeros((1, num_images)))
     observed = {pair: np.abs(exchange.difference(*pair, nothing)) for pair in comparable}
     extreme = {pair: np.zeros(len(names)) for pair in comparable}
-    num_bytes = -(-num_images // 8)
+    num_bytes = 4 * -(-num_images // 32)  # the generator gives whole words
 
     def count(pair: tuple[int, int]) -> None:
         shuffled = np.abs(exchange.difference(*pair, moved))

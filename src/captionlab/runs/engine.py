@@ -31,6 +31,7 @@ from captionlab.metrics.registry import RANKING, in_order
 from captionlab.reports.samples import draw_samples
 from captionlab.runs.folder import RunFolder
 from captionlab.runs.identity import identity
+from captionlab.runs.outcome import outcome_of
 from captionlab.runs.process import (
     hardware,
     keep_freed_memory,
@@ -41,10 +42,10 @@ from captionlab.runs.process import (
 from captionlab.runs.ranks import is_leader, rank
 from captionlab.training.callbacks import EpochReport, best_checkpoint
 from captionlab.training.checkpoints import latest_checkpoint, read_checkpoint
-from captionlab.training.loggers import MetricsCSV, PictureLogger, set_rank
+from captionlab.training.loggers import MetricsCSV, OutcomeLogger, set_rank
 from captionlab.training.module import CaptioningModule
 from captionlab.training.sharing import check_sharing
-from captionlab.training.wandb_logger import finish_wandb
+from captionlab.training.wandb_logger import ending_wandb
 from captionlab.types import Hypothesis
 
 log = logging.getLogger(__name__)
@@ -68,15 +69,9 @@ def execute(config: Config, folder: RunFolder) -> Result | None:
     """
     if not is_leader(config["trainer"]):
         return _execute(config, folder)
-    exit_code = 1
-    try:
-        with folder.running():
-            folder.claim(config, identity(config))
-            result = _execute(config, folder)
-        exit_code = 0
-    finally:
-        finish_wandb(exit_code)
-    return result
+    with ending_wandb(), folder.running():
+        folder.claim(config, identity(config))
+        return _execute(config, folder)
 
 
 def _execute(config: Config, folder: RunFolder) -> Result | None:
@@ -107,7 +102,8 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
         prepare_metrics()  # they load while the test is decoded
     began = time.perf_counter()
     test_images = [image.image_id for image in data.corpus.splits["test"]]
-    hypotheses = _write(build.build_captioner(config, data, module), data, test_images)
+    captioner = build.build_captioner(config, data, module)
+    hypotheses = _write(captioner, data, test_images)
     test_seconds = time.perf_counter() - began
     if not leads:
         return None
@@ -132,8 +128,13 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
     title = f"{folder.path.name}: {result_line(result)}"
     samples = draw_samples(title, data.corpus.splits["test"], predictions, config["seed"])
     write_atomically(folder.samples_path, samples)
-    _log_result(loggers, result, folder.samples_path, last)
     folder.write_result(result, predictions)
+    _log_scores(loggers, result, last)
+    for logger in loggers:
+        if isinstance(logger, OutcomeLogger):
+            step = last["global_step"]
+            args = folder, captioner, data.corpus, result, predictions, logger.num_photos, step
+            logger.log_outcome(outcome_of(*args))
     for path in (folder.last_checkpoint, folder.previous_checkpoint):
         path.unlink(missing_ok=True)  # the optimizer's state: nothing resumes from here
     return result
@@ -208,16 +209,12 @@ def _loggers(config: Config, folder: RunFolder) -> list[Logger]:
     return loggers
 
 
-def _log_result(
-    loggers: Sequence[Logger], result: Result, samples: Path, last: Mapping[str, Any]
-) -> None:
+def _log_scores(loggers: Sequence[Logger], result: Result, last: Mapping[str, Any]) -> None:
     scores = {f"test/{name}": value for name, value in result.scores.items()}
     blind = {f"test/blind_{name}": value for name, value in result.blind.items()}
     for logger in loggers:
         logger.log_metrics({**scores, **blind, "epoch": last["epoch"]}, step=last["global_step"])
         logger.save()
-        if isinstance(logger, PictureLogger):
-            logger.log_picture("test/samples", samples, last["global_step"])
 
 
 def _made_with(device: torch.device, precision: str, num_devices: int) -> dict[str, Any]:

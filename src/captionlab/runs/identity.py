@@ -16,7 +16,7 @@ from captionlab.errors import CaptionLabError
 
 # Counts changes of the code after which the same configuration gives another result. A run made
 # by an older version is another run, so that a mended fault is never answered from disk.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 # What may change without changing a run's result.
 _WITHOUT_EFFECT = (
     "name",

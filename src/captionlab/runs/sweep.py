@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,20 @@ class SweepComparison(Callback):
             out = parent / "report"
             written = comparison.write(out / comparison.data if len(comparisons) > 1 else out)
             print("written: " + ", ".join(str(path) for path in written))
+        _print_sync(parent)
         failed = [run for run in without if run not in pending]
         if failed:
             print(f"{len(failed)} of {len(folders)} runs failed:", file=sys.stderr)
             for run in failed:
                 print(f"  {run.folder}: {run.error}", file=sys.stderr)
             sys.exit(1)
+
+
+def _print_sync(parent: Path) -> None:
+    """What uploads the runs that W&B logged offline; wandb marks those that it has uploaded."""
+    attempts = parent.glob("*/wandb/offline-run-*/run-*.wandb")
+    if any(not path.with_name(f"{path.name}.synced").exists() for path in attempts):
+        print(f"to upload to W&B: wandb sync {shlex.quote(str(parent))}/*/wandb/offline-run-*")
 
 
 def is_pending(folder: Path) -> bool:

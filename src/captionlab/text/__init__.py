@@ -8,7 +8,6 @@ from captionlab.text.tokenizers import (
     Tokenizer,
 )
 from captionlab.text.vocabulary import Vocabulary
-from captionlab.text.word_vectors import read_word_vectors, word_vector_dim
 
 __all__ = [
     "CleanedTokenizer",
@@ -17,6 +16,4 @@ __all__ = [
     "Tokenizer",
     "Vocabulary",
     "mirror_words",
-    "read_word_vectors",
-    "word_vector_dim",
 ]

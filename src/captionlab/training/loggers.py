@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -78,12 +81,63 @@ class MetricsCSV(Logger):
         self._is_saved = True
 
 
-@runtime_checkable
-class PictureLogger(Protocol):
-    """A logger that takes pictures, too."""
+@dataclass(frozen=True)
+class LoggedPhoto:
+    """A test photo with what a run wrote about it.
 
-    def log_picture(self, name: str, path: Path, step: int) -> None:
-        """Log a PNG file."""
+    Attributes:
+        image_id: as in the corpus.
+        picture: of the photo, small.
+        references: what people wrote.
+        caption: what the run wrote.
+        score: of the caption.
+        attention: where the model looked, word by word; None for one that does not attend.
+    """
+
+    image_id: str
+    picture: Image.Image
+    references: Sequence[str]
+    caption: str
+    score: float
+    attention: Image.Image | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run hands to its loggers.
+
+    Attributes:
+        values: every number of the result by name, such as `test/cider_d` or `cost/seconds_train`;
+            `best/` and `last/` are the curves at the best and at the last epoch.
+        score_title: of the photos' scores.
+        photos: some of the test photos.
+        samples: PNG file, a sheet of photos.
+        checkpoint: of the best epoch.
+        predictions: file of all captions.
+        step: at which training ended.
+    """
+
+    values: Mapping[str, float]
+    score_title: str
+    photos: Sequence[LoggedPhoto]
+    samples: Path
+    checkpoint: Path
+    predictions: Path
+    step: int
+
+
+@runtime_checkable
+class OutcomeLogger(Protocol):
+    """A logger that takes a finished run's outcome, too.
+
+    Attributes:
+        num_photos: how many photos it wants.
+    """
+
+    num_photos: int
+
+    def log_outcome(self, outcome: Outcome) -> None:
+        """Log it, once, at the end of the run."""
 
 
 class TensorBoardRunLogger(TensorBoardLogger):
@@ -92,13 +146,30 @@ class TensorBoardRunLogger(TensorBoardLogger):
     Args:
         run_folder: of the run.
         run_id: not used; every logger is given it.
+        num_photos: test photos that are shown with their captions, the same ones in every run.
     """
 
-    def __init__(self, run_folder: Path, run_id: str) -> None:
+    def __init__(self, run_folder: Path, run_id: str, num_photos: int = 20) -> None:
         super().__init__(run_folder, name="", version="tensorboard", default_hp_metric=False)
+        self.num_photos = num_photos
 
     @rank_zero_only
-    def log_picture(self, name: str, path: Path, step: int) -> None:
-        """Log a PNG file."""
-        pixels = np.asarray(Image.open(path).convert("RGB"))
-        self.experiment.add_image(name, pixels, step, dataformats="HWC")
+    def log_outcome(self, outcome: Outcome) -> None:
+        """Numbers as hparams, photos with captions as images and texts; see `OutcomeLogger`."""
+        writer, step = self.experiment, outcome.step
+        metrics = {f"final/{name}": value for name, value in outcome.values.items()}
+        self.log_hyperparams(self.hparams, metrics, step)
+        with Image.open(outcome.samples) as sheet:
+            writer.add_image("test/samples", _pixels(sheet), step, dataformats="HWC")
+        for photo in outcome.photos:
+            name = f"photos/{photo.image_id}"
+            caption = photo.caption or "(empty caption)"
+            lines = [f"**{caption}** ({outcome.score_title} {photo.score:.2f})", *photo.references]
+            writer.add_text(name, "\n\n".join(lines), step)
+            picture = _pixels(photo.attention or photo.picture)
+            writer.add_image(name, picture, step, dataformats="HWC")
+        self.save()
+
+
+def _pixels(picture: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(picture.convert("RGB"))

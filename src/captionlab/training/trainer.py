@@ -79,7 +79,7 @@ def make_trainer(
     import pytorch_lightning as pl
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.utilities.exceptions import MisconfigurationException
-    from pytorch_lightning.callbacks import TQDMProgressBar
+    from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
 
     from captionlab.training.callbacks import LastCheckpoint
     from captionlab.training.checkpoints import CheckpointFiles
@@ -98,7 +98,7 @@ def make_trainer(
     arguments |= {
         "precision": precision,
         "logger": list(loggers),
-        "callbacks": [*bar, *callbacks, last],
+        "callbacks": [*bar, *callbacks, LearningRateMonitor("step"), last],
         "default_root_dir": folder,
         "plugins": plugins,
         "use_distributed_sampler": False,  # ours shards by rank and never pads validation

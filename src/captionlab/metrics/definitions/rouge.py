@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from captionlab.metrics.counting import Ints, PaddedWords
 from captionlab.metrics.protocol import Metric, MetricScores, Score, TokenizedCaptions
 from captionlab.metrics.registry import register
 
@@ -23,34 +26,41 @@ class RougeL(Metric):
 
     def score(self, captions: TokenizedCaptions) -> MetricScores:
         """Score one caption per image."""
-        references = captions.references.texts.values()
-        values = [
-            _rouge_l(caption.split(" "), [text.split(" ") for text in texts])
-            for caption, texts in zip(captions.texts, references, strict=True)
-        ]
-        return MetricScores.mean_of(self.name, values)
+        references = captions.references.padded
+        words = PaddedWords.of(captions.texts, dict(references.word_ids))
+        sizes = [len(texts) for texts in captions.references.texts.values()]
+        caption = np.repeat(np.arange(len(sizes)), sizes)  # of a reference
+        common = _longest_common_subsequences(references, words, caption)
+        begins = np.cumsum([0, *sizes[:-1]])
+        precision = np.maximum.reduceat(common / words.lengths[caption], begins)
+        recall = np.maximum.reduceat(common / references.lengths, begins)
+        weighted = np.where(is_any := precision > 0, recall + _BETA**2 * precision, 1.0)
+        values = np.where(is_any, (1 + _BETA**2) * precision * recall / weighted, 0.0)
+        return MetricScores.mean_of(self.name, values.tolist())
 
 
-def _rouge_l(caption: list[str], references: list[list[str]]) -> float:
-    positions: dict[str, int] = {}
-    for i, word in enumerate(caption):
-        positions[word] = positions.get(word, 0) | 1 << i
-    common = [_longest_common_subsequence(positions, words) for words in references]
-    precision = max(lcs / float(len(caption)) for lcs in common)
-    recall = max(lcs / float(len(words)) for lcs, words in zip(common, references, strict=True))
-    if precision == 0 or recall == 0:
-        return 0.0
-    return ((1 + _BETA**2) * precision * recall) / float(recall + _BETA**2 * precision)
+def _longest_common_subsequences(
+    references: PaddedWords, captions: PaddedWords, caption: Ints
+) -> Ints:
+    """Their lengths, given the caption of each reference, by one addition per word.
 
-
-def _longest_common_subsequence(positions: dict[str, int], words: list[str]) -> int:
-    """Its length, by one addition per word; bits of `positions` are words of the caption.
+    Bits of a row are words of the caption.
 
     Source:
         Hyyrö 2004.
     """
-    row = 0
-    for word in words:
-        either = row | positions.get(word, 0)
-        row = either & (either ^ (either - (row << 1 | 1)))
-    return row.bit_count()
+    longest = captions.ids.shape[1]
+    bits = np.uint64 if longest <= 64 else object  # Python's integers have as many as needed
+    order = np.argsort(-references.lengths, kind="stable")  # at each word, those that go on first
+    theirs, ours = references.ids[order].T, captions.ids[caption[order]].T
+    rows, one = np.zeros(len(order), bits), np.array(1, bits)
+    for t, words in enumerate(theirs):
+        n = np.count_nonzero(references.lengths > t)
+        positions = np.zeros(n, bits)
+        for i, written in enumerate(ours):
+            positions |= (written[:n] == words[:n]).astype(bits) << np.array(i, bits)
+        either = rows[:n] | positions
+        rows[:n] = either & (either ^ (either - (rows[:n] << one | one)))
+    lengths = np.empty(len(order), np.int64)
+    lengths[order] = [row.bit_count() for row in rows.tolist()]
+    return lengths

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from captionlab.decoders.word_vectors import read_word_vectors, word_vector_dim
 from captionlab.errors import ConfigError
-from captionlab.text import read_word_vectors, word_vector_dim
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "dog", "cat", "zebra"]
 LINES = "the 9 9\ncat 0.5 -1e-1\n<pad> 7 7\ndog 2 3\ncat 8 8\n"
