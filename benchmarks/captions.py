@@ -98,7 +98,8 @@ def main() -> None:
         )
     torch, one = seconds("import torch"), seconds(ONE, str(options.run), str(photos[0]))
     print(
-        f"one photo in a fresh process over importing torch: {one / torch:.1f}x, {one - torch:.1f} s more"
+        f"one photo in a fresh process over importing torch: {one / torch:.1f}x, "
+        f"{one - torch:.1f} s more"
     )
     peaks = [
         int(

@@ -11,6 +11,7 @@ from PIL import Image
 
 import captionlab
 from captionlab.captioner.saliency import Method
+from captionlab.types import ImageFeatures
 from tests.captioner.test_captioner import place
 from tests.support.runs import Place
 
@@ -40,20 +41,21 @@ def test_what_the_model_does_not_see_does_not_matter(
     place: Place, tmp_path: Path, method: Method
 ) -> None:
     """An encoder that looks at one cell alone has all of the map there."""
-    from captionlab.types import ImageFeatures
-
     model = captionlab.load(place.run(f"blinkered-{method}", "conditioning=merge"))
     source = model._source
     shape = source.feature_shape
 
-    def see_a_corner(images: torch.Tensor) -> ImageFeatures:
-        corner = images[:, :, 48:56, 48:56].mean((1, 2, 3))  # cell (6, 6) of 8x8
-        weights = torch.linspace(-1, 1, shape.pooled_dim)
-        grid = torch.zeros(len(images), shape.num_positions, shape.grid_dim)
-        return ImageFeatures(grid, 5 * corner.unsqueeze(1) * weights)
+    class Blinkered:
+        preprocessing = source.preprocessing
+        feature_shape = shape
 
-    source.encoder = see_a_corner  # type: ignore[assignment]
-    source._loaded = source.encoder  # type: ignore[attr-defined]
+        def __call__(self, images: torch.Tensor) -> ImageFeatures:
+            corner = images[:, :, 48:56, 48:56].mean((1, 2, 3))  # cell (6, 6) of 8x8
+            weights = torch.linspace(-1, 1, shape.pooled_dim)
+            grid = torch.zeros(len(images), shape.num_positions, shape.grid_dim)
+            return ImageFeatures(grid, 5 * corner.unsqueeze(1) * weights)
+
+    source.encoder = source._loaded = Blinkered()  # type: ignore[assignment,attr-defined]
     photo = np.full((64, 64, 3), 250, np.uint8)
     for word in model(Image.fromarray(photo), explain=method).words:
         assert word.saliency is not None

@@ -87,12 +87,15 @@ def test_formats_agree(
     rows = [json.loads(line) for line in (tmp_path / "out/x.jsonl").read_text().splitlines()]
     with (tmp_path / "out/x.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    pairs = [(row["source"], a["text"]) for row in rows for a in row["alternatives"]]
-    assert [(row["source"], row["caption"]) for row in table] == pairs
-    assert {row["rank"] for row in table} == {"1", "2"}
+    ranked = [
+        (row["source"], str(rank), caption["text"])
+        for row in rows
+        for rank, caption in enumerate(row["alternatives"], start=1)
+    ]
+    assert [(row["source"], row["rank"], row["caption"]) for row in table] == ranked
     page = (tmp_path / "out/x.html").read_text()
     assert page.count("<article") == page.count("data:image/webp") == 2
-    assert all(text in page for _, text in pairs)
+    assert all(text in page for *_, text in ranked)
     capsys.readouterr()
     assert main([*command, "--format", "jsonl"]) == 0
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
