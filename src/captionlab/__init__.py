@@ -3,13 +3,15 @@
 `captionlab.load` captions photos with what was trained; `captionlab.runs` reads results.
 """
 
+import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from captionlab.captioner.photo_captioner import load
+    from captionlab.reports.run_list import result_rows as runs
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "runs"]
 
 try:
     __version__ = version("captionlab")
@@ -18,9 +20,11 @@ except PackageNotFoundError:  # a checkout on the path that was never installed
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch when it is first asked for."""
+    """Import what is heavy when it is first asked for."""
     if name == "load":
         from captionlab.captioner.photo_captioner import load
 
         return load
+    if name == "runs":
+        return importlib.import_module("captionlab.runs")  # a package that can be called
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

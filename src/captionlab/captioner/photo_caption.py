@@ -20,11 +20,15 @@ class Word:
         text: of the word.
         probability: given the photo and the words before it, in [0, 1].
         attention: weights over the photo, (rows, columns), which sum to 1; None unless asked for.
+        saliency: how much the word depends on each part of the photo, (rows, columns): by
+            `gradients` shares that sum to 1, by `occlusion` how much its log-probability falls
+            when the part is hidden; None unless asked for.
     """
 
     text: str
     probability: float
     attention: Map | None = None
+    saliency: Map | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class PhotoCaption:
         truncated: whether the search stopped the caption at its longest length, where its end, and
             the probability of the end, are missing.
         error: why the photo could not be read; None if it could.
-        pixels: what the encoder saw, uint8 (S, S, 3); None unless maps were asked for.
+        pixels: what the encoder saw, uint8 (S, S, 3); None unless maps or pixels were
+            asked for.
     """
 
     source: str | int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor
 from captionlab.captioner.best_run import best_run
 from captionlab.captioner.captioner import Captioner
 from captionlab.captioner.load import load_run
-from captionlab.captioner.photo_caption import Alternative, Map, PhotoCaption, Word
+from captionlab.captioner.photo_caption import Alternative, PhotoCaption, Word
 from captionlab.captioner.photo_input import Photo, decoded_batches, is_address, photos_in
+from captionlab.captioner.saliency import Method, saliency_maps
 from captionlab.errors import ConfigError, DataError
 from captionlab.features.source import EncoderFeatures
 from captionlab.search.likelihood import WordPredictions, word_predictions
@@ -82,6 +83,8 @@ class PhotoCaptioner:
         *,
         n_best: int = 1,
         attention: bool = False,
+        explain: Method | None = None,
+        pixels: bool = False,
         on_error: OnError = "raise",
         num_workers: int = 0,
     ) -> PhotoCaption | Any: ...
@@ -92,6 +95,8 @@ class PhotoCaptioner:
         *,
         n_best: int = 1,
         attention: bool = False,
+        explain: Method | None = None,
+        pixels: bool = False,
         on_error: OnError = "raise",
         num_workers: int = 0,
     ) -> PhotoCaption: ...
@@ -102,6 +107,8 @@ class PhotoCaptioner:
         *,
         n_best: int = 1,
         attention: bool = False,
+        explain: Method | None = None,
+        pixels: bool = False,
         on_error: OnError = "raise",
         num_workers: int = 0,
     ) -> list[PhotoCaption]: ...
@@ -133,6 +140,8 @@ class PhotoCaptioner:
         *,
         n_best: int = 1,
         attention: bool = False,
+        explain: Method | None = None,
+        pixels: bool = False,
         on_error: OnError = "raise",
         num_workers: int = 0,
     ) -> Iterator[PhotoCaption]:
@@ -142,6 +151,9 @@ class PhotoCaptioner:
             photos: taken as they are needed; see `__call__`.
             n_best: the most captions of each photo; more than one are those of a beam search.
             attention: whether words have attention.
+            explain: gives words `saliency`, for models without attention too: by `gradients`, or by
+                `occlusion`, which encodes each photo 82 times.
+            pixels: whether captions have what the encoder saw of the photo.
             on_error: `raise`, or `return` a `PhotoCaption` that has nothing but an `error` for
                 photos that cannot be read.
             num_workers: processes that decode photos while others are captioned; 0 decodes in
@@ -151,15 +163,21 @@ class PhotoCaptioner:
             DataError: if a photo cannot be read.
             ConfigError: if model or search cannot give what is asked.
         """
-        self._check(n_best, attention, on_error)
+        self._check(n_best, attention, explain, on_error)
         batches = decoded_batches(
             photos, self._source.preprocessing, self._source.batch_size, num_workers
         )
-        return self._captions(batches, n_best, attention, on_error)
+        request = _Request(n_best, attention, explain, pixels or attention or explain is not None)
+        return self._captions(batches, request, on_error)
 
-    def _check(self, n_best: int, attention: bool, on_error: str) -> None:
-        if on_error not in ("raise", "return"):
-            raise ConfigError(f"on_error={on_error!r} is unknown; use raise or return.")
+    def _check(self, n_best: int, attention: bool, explain: str | None, on_error: str) -> None:
+        for name, value, known in (
+            ("on_error", on_error, get_args(OnError)),
+            ("explain", explain, (None, *get_args(Method))),
+        ):
+            if value not in known:
+                words = " or ".join(map(str, known))
+                raise ConfigError(f"{name}={value!r} is unknown; use {words}.")
         if not 1 <= n_best <= self.max_captions:
             raise ConfigError(
                 f"{n_best} captions of each photo were asked for, and this search gives 1 to "
@@ -168,20 +186,19 @@ class PhotoCaptioner:
             )
         if attention and not self.attends:
             raise ConfigError(
-                "this model has no attention; use a run with conditioning=attention or "
-                "dot_attention."
+                "this model has no attention; use explain=occlusion, or a run with "
+                "conditioning=attention or dot_attention."
             )
 
     def _captions(
         self,
         batches: Iterator[list[tuple[str | int, Tensor | str]]],
-        n_best: int,
-        attention: bool,
+        request: _Request,
         on_error: str,
     ) -> Iterator[PhotoCaption]:
         for batch in batches:
             readable = [(source, p) for source, p in batch if isinstance(p, Tensor)]
-            captions = iter(self._caption(readable, n_best, attention) if readable else [])
+            captions = iter(self._caption(readable, request) if readable else [])
             for source, pixels in batch:
                 if isinstance(pixels, Tensor):
                     yield next(captions)
@@ -191,44 +208,65 @@ class PhotoCaptioner:
                     raise DataError(pixels)
 
     def _caption(
-        self, photos: Sequence[tuple[str | int, Tensor]], n_best: int, attention: bool
+        self, photos: Sequence[tuple[str | int, Tensor]], request: _Request
     ) -> list[PhotoCaption]:
         """Captions of B photos, each its source and uint8 (3, S, S)."""
         decoder, search = self._captioner.decoder, self._captioner.search
-        features = self._source.encode(torch.stack([pixels for _, pixels in photos]))
+        pixels = torch.stack([pixels for _, pixels in photos])
+        features = self._source.encode(pixels)
         with self._captioner.autocast():
-            if n_best > 1:
+            if request.n_best > 1:
                 ranked = search.n_best(decoder, features)
             else:
                 ranked = [[best] for best in search(decoder, features)]
-            predictions = word_predictions(decoder, features, [best for best, *_ in ranked])
-        return [
-            PhotoCaption(
+            first = [best for best, *_ in ranked]
+            predictions = word_predictions(decoder, features, first)
+        saliency: Sequence[Tensor | None] = [None] * len(photos)
+        if request.explain is not None:
+            saliency = saliency_maps(request.explain, self._captioner, self._source, pixels, first)
+        captions = []
+        for row, (source, photo) in enumerate(photos):
+            best, *others = [self._alternative(h) for h in ranked[row][: request.n_best]]
+            attention = predictions[row].attention if request.attention else None
+            caption = PhotoCaption(
                 source,
                 best.text,
                 best.log_probability,
-                self._words(hypotheses[0], words, attention),
+                self._words(first[row], predictions[row], attention, saliency[row]),
                 (best, *others),
                 best.truncated,
-                pixels=pixels.permute(1, 2, 0).numpy() if attention else None,
+                pixels=photo.permute(1, 2, 0).numpy() if request.pixels else None,
             )
-            for (source, pixels), hypotheses, words in zip(photos, ranked, predictions, strict=True)
-            for best, *others in [[self._alternative(h) for h in hypotheses[:n_best]]]
-        ]
+            captions.append(caption)
+        return captions
 
     def _alternative(self, caption: Hypothesis) -> Alternative:
         text = self._captioner.vocabulary.decode(caption.tokens)
         return Alternative(text, caption.log_probability, not caption.finished)
 
     def _words(
-        self, caption: Hypothesis, predictions: WordPredictions, with_attention: bool
+        self,
+        caption: Hypothesis,
+        predictions: WordPredictions,
+        attention: Tensor | None,
+        saliency: Tensor | None,
     ) -> tuple[Word, ...]:
+        """Each with its maps: attention (T, P) and saliency (T, rows, columns), the end's too."""
         texts = [self._captioner.vocabulary.decode([token]) for token in caption.tokens]
         probabilities = predictions.log_probabilities.exp().tolist()
-        maps: Sequence[Map | None] = [None] * len(texts)
-        if with_attention:
-            assert predictions.attention is not None
-            grid = (-1, *self._source.feature_shape.grid_size)
-            maps = list(predictions.attention.float().cpu().numpy().reshape(grid))
-        # The end token has a probability and a map, too, and is no word.
-        return tuple(map(Word, texts, probabilities, maps))
+        if attention is not None:
+            attention = attention.view(-1, *self._source.feature_shape.grid_size)
+        maps = [
+            [None] * len(texts) if values is None else list(values.float().cpu().numpy())
+            for values in (attention, saliency)
+        ]
+        return tuple(Word(*word) for word in zip(texts, probabilities, *maps, strict=False))
+
+
+class _Request(NamedTuple):
+    """What is asked of each photo; see `PhotoCaptioner.stream`."""
+
+    n_best: int
+    attention: bool
+    explain: Method | None
+    pixels: bool

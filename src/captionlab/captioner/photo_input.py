@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -48,6 +49,29 @@ def photos_in(folder: Path) -> list[Path]:
     if not paths:
         raise DataError(f"there are no photos in {folder}; looked for {', '.join(SUFFIXES)}.")
     return paths
+
+
+def find_photos(what: str) -> list[str | Path]:
+    """The photos that a word of a command line means.
+
+    Args:
+        what: an http(s) address, a folder, a pattern such as `*.jpg`, or a file, which need not
+            exist.
+
+    Raises:
+        DataError: if a folder has no photos, or nothing matches a pattern.
+    """
+    if is_address(what):
+        return [what]
+    path = Path(what)
+    if path.is_dir():
+        return list(photos_in(path))
+    if path.exists() or not glob.has_magic(what):
+        return [path]
+    matches = [Path(p) for p in sorted(glob.glob(what, recursive=True)) if Path(p).is_file()]
+    if not matches:
+        raise DataError(f"no file matches {what}.")
+    return list(matches)
 
 
 def decode(photo: Photo, name: str) -> Image.Image:

@@ -25,8 +25,8 @@ _EXAMPLES = """\
 examples:
   captionlab train -m encoder=resnet18,vgg decoder=lstm,gru   # four runs, compared
   captionlab train --help                                     # every option
-  captionlab caption RUN photo.jpg --attention maps           # RUN is a finished run's folder
-  captionlab demo --run RUN                                   # the same in the browser
+  captionlab caption photo.jpg --run runs/shapes              # by the best run of the folder
+  captionlab demo --run runs/shapes                           # the same in the browser
   captionlab evaluate RUN a.json --data /path/to/Flickr8k     # also captions of other systems
   captionlab report runs/shapes runs/other --out comparison
   captionlab runs list runs/shapes                            # state, progress and scores

@@ -123,10 +123,19 @@ class EncoderFeatures(FeatureSource):
             pixels: uint8 (B, 3, S, S), as `images.preprocessing.read_pixels` gives them.
         """
 
-    def _forward(self, pixels: Tensor) -> ImageFeatures:
+    def encode_images(self, images: Tensor) -> ImageFeatures:
+        """Features as the encoder gives them, through which gradients flow.
+
+        Args:
+            images: normalised, float32 (B, 3, S, S), on `device`.
+        """
         dtype = self.autocast_dtype
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype, dtype is not None):
-            return self.encoder(normalise(pixels.to(self.device), self.preprocessing))
+        with torch.autocast(self.device.type, dtype, dtype is not None):
+            return self.encoder(images).to(torch.float32)
+
+    def _forward(self, pixels: Tensor) -> ImageFeatures:
+        with torch.inference_mode():
+            return self.encode_images(normalise(pixels.to(self.device), self.preprocessing))
 
 
 class StoredFeatures(EncoderFeatures):
@@ -249,4 +258,4 @@ class LiveFeatures(EncoderFeatures):
     def encode(self, pixels: Tensor) -> ImageFeatures:
         """See `EncoderFeatures`."""
         self.load()
-        return self._forward(pixels).to(torch.float32)
+        return self._forward(pixels)

@@ -20,16 +20,19 @@ def draw_attention(
     caption: str,
     words: Sequence[str],
     maps: Sequence[NDArray[np.floating]],
+    method: str = "attention",
 ) -> bytes:
-    """The photo as the encoder saw it, and it again for each word, dark where less was looked at.
+    """The photo as the encoder saw it, and it again for each word, dark where less matters to it.
 
-    All words share one scale: full colour is the largest weight of the caption.
+    All words share one scale: full colour is the largest value of the caption. Negative ones are
+    dark.
 
     Args:
         photo: RGB (h, w, 3).
         caption: the title.
         words: of the caption, without its end.
-        maps: attention per word, (rows, columns).
+        maps: per word, (rows, columns): attention, or what else says which part matters.
+        method: what the maps are: `attention`, `gradients` or `occlusion`; the title says it.
 
     Returns:
         A PNG file.
@@ -42,14 +45,15 @@ def draw_attention(
     for tile in tiles:
         tile.set_axis_off()
     tiles[0].imshow(photo)
-    tiles[0].set_title("photo", fontsize=10, color="gray")
+    tiles[0].set_title(f"photo, {method}", fontsize=10, color="gray")
     height, width = photo.shape[:2]
-    largest = max((float(weights.max()) for weights in maps), default=1.0)
+    maps = [np.maximum(weights, 0) for weights in maps]
+    largest = max((float(weights.max()) for weights in maps), default=1.0) or 1.0
     for tile, word, weights in zip(tiles[1:], words, maps, strict=False):
         tile.imshow(photo)
         shade = np.zeros((*weights.shape, 4))
         shade[..., 3] = _DARKEST * (1 - weights / largest)
         tile.imshow(shade, interpolation="bicubic", extent=(0, width, height, 0))
-        share = f"  {100 * float(weights.max()):.0f} %"
+        share = "" if method == "occlusion" else f"  {100 * float(weights.max()):.0f} %"
         tile.set_title(plain_text(word) + share, fontsize=10)
     return to_png(figure, dpi=120)

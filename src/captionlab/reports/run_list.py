@@ -10,9 +10,9 @@ from typing import Any
 
 from captionlab.errors import RunError
 from captionlab.metrics import registry
-from captionlab.reports.groups import Run
+from captionlab.reports.groups import Run, group_runs
 from captionlab.reports.table import Column, Row, Table
-from captionlab.run_files import RunFiles
+from captionlab.run_files import RunFiles, find_runs
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,52 @@ class Overview:
     def to_json(self) -> dict[str, Any]:
         """All fields."""
         return asdict(self)
+
+
+def result_rows(folder: str | Path) -> list[dict[str, Any]]:
+    """Results of runs as a table: `pandas.DataFrame(captionlab.runs("runs/shapes"))`.
+
+    Args:
+        folder: a run's, or one of runs.
+
+    Returns:
+        A row per run, all with the same columns, None where a run has no value: `folder`, `state`,
+        `reason` (why there is no result), the settings by which finished runs differ by dotted
+        keys, `seed`, `epochs`, `best_epoch`, `best_validation`, scores by name as fractions,
+        `seconds_encode`, `seconds_train`, `seconds_test`, `parameters_encoder`,
+        `parameters_encoder_trained`, `parameters_decoder` and `peak_memory_bytes`.
+
+    Raises:
+        RunError: if there are no runs.
+    """
+    folders = find_runs(Path(folder))
+    if not folders:
+        raise RunError(f"there are no runs in {folder}; name a run's folder, or a folder of them.")
+    runs = [Run.read(path) for path in folders]
+    settings, *_ = group_runs(runs)
+    rows = []
+    for run in runs:
+        overview = Overview.read(run.folder)
+        row = {name: getattr(overview, name) for name in ("folder", "state", "reason")}
+        row |= {key: _plain(run.settings.get(key)) for key in settings}
+        row |= {"seed": run.config.get("seed"), "epochs": overview.epochs}
+        training = run.result.training if run.result is not None else None
+        if training is not None:
+            row["best_epoch"] = training.best_epoch
+            row["best_validation"] = next(iter(training.best_validation.values()), None)
+        row |= overview.scores
+        if training is not None:
+            row |= {f"seconds_{name}": value for name, value in training.seconds.items()}
+            row |= {f"parameters_{name}": value for name, value in training.parameters.items()}
+            row["peak_memory_bytes"] = training.peak_memory_bytes
+        rows.append(row)
+    columns = dict.fromkeys(column for row in sorted(rows, key=len, reverse=True) for column in row)
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    """Lists as text, so that a column has one type."""
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def num_epochs(metrics: Path) -> int:

@@ -39,8 +39,8 @@ def render(comparison: Comparison, num_photos: int) -> str:
     style = (folder / "style.css").read_text(encoding="utf-8")
     scripts = "\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
-        f"script-src '{_hash(scripts)}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src '{policy_hash(style)}'; "
+        f"script-src '{policy_hash(scripts)}'; base-uri 'none'; form-action 'none'"
     )
     template = Template((folder / "index.html").read_text(encoding="utf-8"))
     return template.substitute(
@@ -71,6 +71,6 @@ def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _hash(text: str) -> str:
+def policy_hash(text: str) -> str:
     """As the content security policy names an inline script or style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
