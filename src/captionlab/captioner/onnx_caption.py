@@ -66,8 +66,8 @@ class Captioner:
         """
         image = to_rgb(photo) if isinstance(photo, Image.Image) else read_photo(photo)
         pixels = to_pixels(image, self.facts["preprocessing"])
-        features = self._encoder.run(["grid", "pooled"], {"pixels": pixels[None]})
-        return self.describe(*features, num_captions=num_captions)
+        grid, pooled = self._encoder.run(["grid", "pooled"], {"pixels": pixels[None]})
+        return self.describe(grid, pooled, num_captions)
 
     def describe(self, grid: Array, pooled: Array, num_captions: int = 1) -> list[Caption]:
         """Captions of the image with these features, float32 (1, P, C) and (1, G)."""
