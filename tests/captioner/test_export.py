@@ -228,4 +228,4 @@ def test_a_missing_extra_is_named(
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
     captioner = load_run(place.run("no-onnx")).captioner
     with pytest.raises(CaptionLabError, match=r"needs onnx and onnxscript, .*captionlab\[onnx\]"):
-        onnx_export.export_onnx(captioner, tmp_path / "model")
+        onnx_export.export_onnx(captioner, tmp_path / "model", {})

@@ -138,7 +138,7 @@ def test_an_exported_run_captions_drawings_as_the_run_does(
     sizes = [o for o in ("decoder.hidden_dim=8", "decoder.embedding_dim=8") if options]
     run = place.run(request.node.callspec.id, *options, *sizes)
     captioner = load_run(run, ["trainer.accelerator=cpu", "trainer.precision=32-true"]).captioner
-    export_onnx(captioner, tmp_path / "model")
+    export_onnx(captioner, tmp_path / "model", {})
     photos = [image.path for image in place.data.corpus.splits["test"]]
     source: Any = captioner.source
     for name, search in (("greedy", GreedySearch(20)), ("beam", captioner.search)):
@@ -169,6 +169,6 @@ def test_a_search_that_the_script_does_not_know_is_refused(
 ) -> None:
     captioner = load_run(place.run(search, f"search={search}")).captioner
     with pytest.raises(ConfigError, match="knows greedy and beam search") as error:
-        export_onnx(captioner, tmp_path / "model")
+        export_onnx(captioner, tmp_path / "model", {})
     assert "\n" not in str(error.value)
     assert not (tmp_path / "model").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +73,26 @@ def export(target: Path, path: Path, with_encoder: bool) -> dict[str, Any]:
     }
     captioner = load_run(_checkpoint(target)).captioner
     encoder = encoder_of(captioner, with_encoder)
-    trained = bool(encoder.num_trained_parameters)
-    if with_encoder and not trained:
+    if with_encoder and not encoder.num_trained_parameters:
         state = encoder.state_dict()
         tensors |= {f"frozen_encoder.{name}": value for name, value in state.items()}
     facts = facts_of(target, saved)
-    known = facts.get("encoder_weights", {})
-    facts["encoder_weights"] = {
-        **(known or encoder.weights_facts),
-        "included": with_encoder or trained,
-        "trained": trained,
-    }
+    facts["encoder_weights"] = weights_facts(facts, encoder, with_encoder)
     write_exported(path, facts, tensors)
     return facts
+
+
+def weights_facts(facts: Mapping[str, Any], encoder: Encoder, included: bool) -> dict[str, Any]:
+    """What is told of an encoder's weights: `name`, `source`, `licence`, `included`, `trained`.
+
+    Args:
+        facts: of the run; a file that was exported knows them.
+        encoder: of the run.
+        included: whether the weights of a frozen encoder are handed on.
+    """
+    trained = bool(encoder.num_trained_parameters)
+    known = facts.get("encoder_weights") or encoder.weights_facts
+    return {**known, "included": included or trained, "trained": trained}
 
 
 def encoder_of(captioner: Captioner, with_weights: bool) -> Encoder:

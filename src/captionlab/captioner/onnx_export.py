@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from importlib.util import find_spec
@@ -26,6 +26,7 @@ from captionlab.images.preprocessing import normalise
 from captionlab.search import BeamSearch, GreedySearch, Search
 from captionlab.types import START_ID, ImageFeatures
 
+_FILES = ("caption.py", "captioner.json", "encoder.onnx", "start.onnx", "step.onnx")
 _BEAM: dict[str, Any] = {  # of a run that writes greedily
     "beam_size": 3,
     "length_penalty": 0.7,
@@ -36,12 +37,13 @@ _BEAM: dict[str, Any] = {  # of a run that writes greedily
 
 
 @torch.no_grad()
-def export_onnx(captioner: Captioner, folder: Path) -> list[Path]:
+def export_onnx(captioner: Captioner, folder: Path, weights: Mapping[str, Any]) -> list[Path]:
     """Write encoder, decoder, settings and script; computed in float32, one photo at a time.
 
     Args:
         captioner: of one run; moved to the CPU.
         folder: gets `encoder.onnx`, `start.onnx`, `step.onnx`, `captioner.json`, `caption.py`.
+        weights: what is told of the encoder's weights; see `export.weights_facts`.
 
     Returns:
         The files.
@@ -65,6 +67,7 @@ def export_onnx(captioner: Captioner, folder: Path) -> list[Path]:
         "preprocessing": asdict(preprocessing),
         "search": search,
         "vocabulary": captioner.vocabulary.to_list(),
+        "encoder_weights": dict(weights),
     }
     encoder = _EncoderGraph(encoder_of(captioner, with_weights=True).cpu(), source.trained)
     size = preprocessing.image_size
@@ -77,10 +80,7 @@ def export_onnx(captioner: Captioner, folder: Path) -> list[Path]:
         shutil.copyfile(Path(__file__).with_name("onnx_caption.py"), folder / "caption.py")
     except OSError as error:
         raise StorageError(f"{folder} cannot be written ({error.strerror or error}).") from error
-    return sorted(folder / name for name in _FILES)
-
-
-_FILES = ("caption.py", "captioner.json", "encoder.onnx", "start.onnx", "step.onnx")
+    return [folder / name for name in _FILES]
 
 
 @torch.no_grad()

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: for several runs, or options that do not go together.
     """
-    from captionlab.captioner.export import export, only_run, read_facts
+    from captionlab.captioner.export import encoder_of, export, only_run, read_facts, weights_facts
     from captionlab.captioner.load import load_run
     from captionlab.errors import printable
     from captionlab.reports.model_facts import weights_text
@@ -58,8 +58,12 @@ def run(options: argparse.Namespace) -> None:
         from captionlab.captioner.onnx_export import export_onnx
 
         facts = read_facts(target)
-        captioner = load_run(target, options.set).captioner
-        written = export_onnx(captioner, options.path)
+        loaded = load_run(target, options.set)
+        encoder = encoder_of(loaded.captioner, with_weights=False)
+        facts["encoder_weights"] = weights = weights_facts(facts, encoder, included=True)
+        if options.set:  # the scores are not those of the changed run
+            facts = {**facts, "config": loaded.config, "result": None}
+        written = export_onnx(loaded.captioner, options.path, weights)
         card: Path | None = options.card or options.path / "README.md"
         use = ["pip install numpy onnxruntime pillow", "python caption.py photo.jpg"]
     else:
@@ -68,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
         facts = export(target, options.path, options.with_encoder)
         written, card = [options.path], options.card
         use = ["pip install captionlab", f"captionlab caption {options.path.name} photo.jpg"]
-        print(f"encoder weights: {printable(weights_text(facts))}")
+    print(f"encoder weights: {printable(weights_text(facts))}")
     for path in written:
         print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     if card is not None:
@@ -81,10 +85,11 @@ def _write_card(path: Path, target: Path, facts: dict[str, Any], use: list[str])
     from captionlab.reports.model_card import model_card
     from captionlab.run_files import RunFiles
 
-    result = Result.from_json(facts["result"], target) if "result" in facts else None
+    result = Result.from_json(facts["result"], target) if facts.get("result") else None
     predictions: list[Prediction] = []
     folder = RunFiles(target if target.is_dir() else target.parent.parent)
-    if result is not None and folder.predictions_path.exists():
+    is_of_run = target in (folder.path, folder.best_checkpoint)
+    if result is not None and is_of_run and folder.predictions_path.exists():
         predictions = read_predictions(folder.predictions_path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
