@@ -1,4 +1,4 @@
-"""Checks: `nox -s tests lint types minimum slow browser slurm`."""
+"""Checks: `nox -s tests lint types docs minimum slow browser slurm`."""
 
 import re
 import shutil
@@ -52,8 +52,16 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types of src, strictly."""
-    session.install("-e", ".[test]", "mypy==2.4.*", "types-PyYAML", "types-tqdm")
+    session.install("-e", ".[test]", "mypy==2.4.*", "types-PyYAML")
     session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, into `site/`; a dead link or a page outside the navigation fails."""
+    session.install("-e", ".[docs]")
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}
+    session.run("mkdocs", "build", "--strict", *session.posargs, env=quiet)
 
 
 @nox.session

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src"
-BASE = {"errors", "types", "files", "locks", "options", "run_files"}
+BASE = {"errors", "types", "files", "locks", "options", "run_files", "progress"}
 MODELS = {"encoders", "decoders", "search", "objectives", "metrics"}
 DATA = {"text", "images", "corpora", "features"}
 # room: the rooms it may import, besides itself.
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "options": {"errors"},
     "locks": set(),
+    "progress": set(),
     "run_files": {"errors", "locks"},
     "seeding": set(),
     "devices": {"errors"},
@@ -45,7 +46,10 @@ MAY_IMPORT = {
     | {"batches", "training", "captioner", "evaluation", "config"}
     | {"seeding", "devices", "reports"},
     "reports": BASE | {"images", "corpora", "features", "metrics", "evaluation"},
-    "cli": BASE | DATA | {"encoders", "captioner", "evaluation", "config", "runs", "reports"},
+    "demo": BASE | {"images", "captioner"},
+    "cli": BASE
+    | DATA
+    | {"encoders", "captioner", "evaluation", "config", "runs", "reports", "demo"},
 }
 # library: the rooms where it lives; files, where a path is named.
 LIVES_IN = {
@@ -53,6 +57,7 @@ LIVES_IN = {
     "omegaconf": {"config", "runs", "hydra_plugins"},
     "pytorch_lightning": {"config", "batches", "training", "runs"},
     "wandb": {"training/wandb_logger.py"},
+    "rich": {"reports", "cli", "progress/terminal.py"},
 }
 
 

@@ -91,6 +91,18 @@ def seal(archive: bytes) -> bytes:
     return content + _DIGEST + hashlib.sha256(content).hexdigest().encode()
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do: with the length of a JSON object, and that."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(9)
+            file.seek(0, os.SEEK_END)
+            size = file.tell()
+    except OSError:
+        return False
+    return first[8:] == b"{" and int.from_bytes(first[:8], "little") <= max(size, 2**20)
+
+
 def read_whole(path: Path) -> bytes:
     """The content of a file, compared with its digest if it is an archive that has one.
 

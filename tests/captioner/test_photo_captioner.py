@@ -186,12 +186,16 @@ def test_of_a_folder_of_runs_the_best_is_taken(place: Place, tmp_path: Path) -> 
         captionlab.load(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("train", ["none", "last"])
 def test_captioning_needs_neither_hydra_nor_lightning_nor_the_data_set(
-    place: Place, photos: list[Path], tmp_path: Path
+    place: Place, photos: list[Path], tmp_path: Path, train: str
 ) -> None:
-    """Of an encoder with weights of its own: none are fitted to the data set."""
-    run = place.run("alone", "encoder.train=last", f"data.root={tmp_path}/gone")
+    """What the encoder's random weights were fitted to lies in the checkpoint."""
+    cache = f"cache_dir={tmp_path}/cache"
+    run = place.run(f"alone-{train}", f"encoder.train={train}", f"data.root={tmp_path}/gone", cache)
+    expected = captionlab.load(run)(photos[0])
     shutil.rmtree(tmp_path / "gone")
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     program = f"""
 import sys, captionlab
 assert "torch" not in sys.modules
@@ -201,6 +205,6 @@ print([n for n in sys.modules if n.split(".")[0] in ("hydra", "omegaconf", "pyto
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     caption, modules = done.stdout.splitlines()
-    assert caption
+    assert caption == expected.text
     assert modules == "[]"
-    assert not (tmp_path / "gone").exists()
+    assert not any(tmp_path.iterdir())

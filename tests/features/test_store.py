@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +36,12 @@ class MeanColour:
         self.fingerprint = fingerprint
         self.dies_after = dies_after
         self.num_encoded = self.num_prepared = 0
+        self.calibration: Mapping[str, Tensor] = {}
 
     def prepare(self, batches: Iterable[Tensor], device: torch.device) -> None:
-        self.num_prepared = sum(len(batch) for batch in batches)
+        if not self.calibration:
+            self.num_prepared = sum(len(batch) for batch in batches)
+            self.calibration = {"mean": torch.arange(3.0)}
 
     def __call__(self, images: Tensor) -> ImageFeatures:
         if self.dies_after is not None and self.num_encoded >= self.dies_after:
@@ -225,6 +228,21 @@ def test_values_that_float16_cannot_hold_are_refused(tmp_path: Path, shapes: Cap
 
     with pytest.raises(StorageError, match="float16"):
         build(tmp_path, shapes, Loud())
+
+
+def test_what_an_encoder_was_fitted_to_is_kept(tmp_path: Path, shapes: CaptionCorpus) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, shapes, MeanColour(dies_after=8))
+    resumed = MeanColour()
+    store = build(tmp_path, shapes, resumed)
+    assert resumed.num_prepared == 0, "it was fitted before"
+    assert store.calibration["mean"].tolist() == [0, 1, 2]
+    (store.folder / "calibration.npz").write_bytes(b"PK")
+    fault = verify_store(list_stores(tmp_path)[0])
+    assert fault is not None
+    assert "calibration.npz is damaged" in fault
+    with pytest.raises(StorageError, match=r"calibration\.npz is damaged"):
+        _ = build(tmp_path, shapes, MeanColour()).calibration
 
 
 def test_the_manifest_tells_the_cost(tmp_path: Path, shapes: CaptionCorpus) -> None:

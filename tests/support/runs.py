@@ -52,7 +52,10 @@ class Place:
                 parameter.mul_(3)
         facts = {
             "config": config,
-            "features": {key: data.features[key] for key in ("corpus", "encoder", "preprocessing")},
+            "features": {
+                key: data.features[key]
+                for key in ("corpus", "encoder", "preprocessing", "calibration")
+            },
             "vocabulary": vocabulary.to_list(),
         }
         folder = RunFolder(self.folder / name)

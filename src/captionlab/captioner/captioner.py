@@ -9,6 +9,7 @@ import torch
 from captionlab.corpora import CaptionCorpus
 from captionlab.decoders import Decoder
 from captionlab.features.source import FeatureSource
+from captionlab.progress import bar
 from captionlab.search import EnsembleDecoder, Search
 from captionlab.text import Vocabulary
 from captionlab.types import Hypothesis, ImageFeatures
@@ -70,18 +71,20 @@ class Captioner:
         image_ids: Sequence[str],
         batch_size: int | None = None,
     ) -> Iterator[tuple[Sequence[str], ImageFeatures]]:
-        """Batches of ids and the features of these images, with a progress bar.
+        """Batches of ids and the features of these images, whose progress is shown.
 
         Args:
-            doing: what the bar says.
+            doing: what the display says.
             corpus: has the images.
             image_ids: in order.
             batch_size: images at once; None for the captioner's own.
         """
         size = batch_size or self.batch_size
         batches = [image_ids[begin : begin + size] for begin in range(0, len(image_ids), size)]
-        shown = self.source.show(doing, batches)
-        return zip(shown, self.source.read(corpus, batches), strict=True)
+        with bar(doing, len(image_ids), "images") as shown:
+            for batch, features in zip(batches, self.source.read(corpus, batches), strict=True):
+                yield batch, features
+                shown.advance(len(batch))
 
     def autocast(self) -> torch.autocast:
         """The number format in which the decoder computes."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from captionlab.captioner.captioner import Captioner
 from captionlab.captioner.ensemble import EnsembleSource
+from captionlab.captioner.exported import read_exported
 from captionlab.captioner.parts import (
     build_dataset,
     build_decoder,
@@ -28,9 +29,9 @@ from captionlab.captioner.parts import (
 from captionlab.corpora import CaptionCorpus
 from captionlab.corpora.datasets import CaptionDataset
 from captionlab.decoders import Decoder
-from captionlab.encoders import Encoder
-from captionlab.errors import CaptionLabError, ConfigError, RunError, StorageError
-from captionlab.files import read_whole
+from captionlab.encoders import Encoder, RestoredEncoder
+from captionlab.errors import CaptionLabError, ConfigError, RunError, StorageError, WeightsError
+from captionlab.files import is_safetensors, read_whole
 from captionlab.run_files import RunFiles
 from captionlab.text import Tokenizer, Vocabulary
 
@@ -63,7 +64,7 @@ def load_run(target: Path, overrides: Sequence[str] = ()) -> TrainedRun:
     """Load a finished run.
 
     Args:
-        target: a run's folder, or a checkpoint.
+        target: a run's folder, a checkpoint, or a file of `captionlab export`.
         overrides: `key=value` of the run's configuration, such as `search.beam_size=5`.
 
     Raises:
@@ -77,8 +78,9 @@ def load_run(target: Path, overrides: Sequence[str] = ()) -> TrainedRun:
     encoder_state = part_state(saved, "encoder")
     try:
         dataset, tokenizer = build_dataset(config), build_tokenizer(config)
-        # Trained weights lie in the checkpoint: neither a file nor a download is needed.
-        encoder = build_encoder(config, **({"weights": "none"} if encoder_state else {}))
+        encoder = _encoder(config, saved)
+        # Older checkpoints have none: a random encoder is then fitted to the run's data again.
+        encoder.calibration = facts["features"].get("calibration", {})
         source = build_source(config, encoder, own_corpus=lambda: _own_corpus(run))
         # The checkpoint has the word vectors, too.
         bare = {**config, "decoder": {**config["decoder"], "word_vectors": None}}
@@ -179,12 +181,17 @@ def initialise(
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of captionlab: tensors and plain values; nothing in it is executed.
+    """A checkpoint of captionlab, or a run that it exported; nothing in the file is executed.
+
+    Returns:
+        `captionlab`: what is known in plain values; `state_dict`: tensors.
 
     Raises:
         RunError: if it is none.
         StorageError: if it is damaged.
     """
+    if is_safetensors(path):
+        return read_exported(path)
     try:
         content = io.BytesIO(read_whole(path))
         saved: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
@@ -239,6 +246,20 @@ def override(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
     return changed
 
 
+def _encoder(config: Mapping[str, Any], saved: Mapping[str, Any]) -> Encoder:
+    """A run's encoder; weights that lie in the file need neither another file nor a download."""
+    frozen, features = part_state(saved, "frozen_encoder"), saved["captionlab"]["features"]
+    try:
+        encoder = build_encoder(config)
+    except WeightsError:
+        if not frozen and not part_state(saved, "encoder"):
+            raise
+        encoder = build_encoder(config, weights="none")
+    if frozen:
+        return RestoredEncoder(encoder, frozen, features["encoder"], features["corpus"])
+    return encoder
+
+
 def _own_corpus(run: TrainedRun) -> CaptionCorpus:
     if run.corpus.fingerprint != run.corpus_fingerprint:
         raise ConfigError(
@@ -250,7 +271,9 @@ def _own_corpus(run: TrainedRun) -> CaptionCorpus:
 
 def _encoder_of(features: Mapping[str, Any]) -> str:
     """Architecture, weights and size of what encoded the images of a run."""
-    return f"{features['encoder']} at {features['preprocessing']['image_size']} pixels"
+    preprocessing = features["preprocessing"]
+    pixels = f" at {preprocessing['image_size']} pixels" if preprocessing else ""  # or given
+    return f"{features['encoder']}{pixels}"
 
 
 def _load_decoder(decoder: nn.Module, theirs: Mapping[str, Tensor], source: Path) -> None:

@@ -13,7 +13,8 @@ from captionlab.corpora.datasets import CaptionDataset
 from captionlab.decoders import Conditioning, Decoder
 from captionlab.decoders.cells import StateShape
 from captionlab.devices import Precision, autocast_dtype, find_device, resolve_precision
-from captionlab.encoders import Encoder
+from captionlab.encoders import Encoder, GivenEncoder
+from captionlab.features.given import FeatureFile, GivenFeatures
 from captionlab.features.source import EncoderFeatures, LiveFeatures, StoredFeatures
 from captionlab.images.photos import num_cores
 from captionlab.options import find_part, make_part
@@ -29,7 +30,20 @@ def build_dataset(config: Config) -> CaptionDataset:
     """The data set, not read yet."""
     data, cache_dir = config["data"], Path(config["cache_dir"])
     workers = num_cores() if data["num_workers"] is None else data["num_workers"]
-    return make_part(data, CaptionDataset, cache_dir=cache_dir, num_workers=workers)
+    dataset = make_part(data, CaptionDataset, cache_dir=cache_dir, num_workers=workers)
+    dataset.needs_photos = feature_file(config) is None
+    return dataset
+
+
+def feature_file(config: Config) -> FeatureFile | None:
+    """The features that were made elsewhere; None for a run with an encoder."""
+    path = config["data"].get("features")  # older runs have no such option
+    return None if path is None else FeatureFile(path)
+
+
+def features_digest(config: Config, file: FeatureFile) -> str:
+    """A hash of the content of features that were made elsewhere."""
+    return file.digest(Path(config["cache_dir"]))
 
 
 def build_tokenizer(config: Config) -> Tokenizer:
@@ -39,6 +53,10 @@ def build_tokenizer(config: Config) -> Tokenizer:
 
 def build_encoder(config: Config, **changes: Any) -> Encoder:
     """The encoder, its weights not loaded yet."""
+    file = feature_file(config)
+    if file is not None:
+        fingerprint = f"{file.name}/{features_digest(config, file)}"
+        return GivenEncoder(str(file.path), fingerprint, file.feature_shape)
     return make_part({**config["encoder"], **changes}, Encoder)
 
 
@@ -47,7 +65,7 @@ def build_source(
     encoder: Encoder,
     own_corpus: Callable[[], CaptionCorpus] | None = None,
 ) -> EncoderFeatures:
-    """The features of an encoder: stored if it is frozen, live if it is trained.
+    """The features of an encoder: stored if it is frozen or was run elsewhere, live if trained.
 
     Args:
         config: of the run.
@@ -64,6 +82,9 @@ def build_source(
         "device": device,
         "autocast_dtype": autocast_dtype(precision_of(config, device)),
     }
+    file = feature_file(config)
+    if file is not None:
+        return GivenFeatures(file, **settings)
     if encoder.num_trained_parameters:
         return LiveFeatures(**settings)
     return StoredFeatures(**settings, own_corpus=own_corpus)

@@ -60,6 +60,7 @@ class PhotoCaptioner:
 
     Attributes:
         attends: whether the model has attention.
+        seen: side of the central square that the encoder sees, over the photo's shorter side.
         max_captions: the most captions of a photo that the search gives.
         num_workers: processes that keep the encoder busy with many photos on this machine.
     """
@@ -67,6 +68,7 @@ class PhotoCaptioner:
     def __init__(self, target: Path, captioner: Captioner, source: EncoderFeatures) -> None:
         self.target = target
         self.attends = captioner.decoder.attends
+        self.seen = source.preprocessing.image_size / source.preprocessing.resize_size
         self.max_captions = captioner.search.max_captions
         self.num_workers = source.num_workers
         self._captioner = captioner

@@ -7,17 +7,30 @@ import sys
 from collections.abc import Sequence
 
 from captionlab import __version__
-from captionlab.cli import caption, data, evaluate, features, report, runs
+from captionlab.cli import (
+    caption,
+    data,
+    demo,
+    evaluate,
+    export,
+    features,
+    inspect,
+    report,
+    runs,
+)
 from captionlab.errors import CaptionLabError
+from captionlab.progress.terminal import shown_on_terminal
 
 _EXAMPLES = """\
 examples:
   captionlab train -m encoder=resnet18,vgg decoder=lstm,gru   # four runs, compared
   captionlab train --help                                     # every option
   captionlab caption RUN photo.jpg --attention maps           # RUN is a finished run's folder
+  captionlab demo --run RUN                                   # the same in the browser
   captionlab evaluate RUN a.json --data /path/to/Flickr8k     # also captions of other systems
   captionlab report runs/shapes runs/other --out comparison
   captionlab runs list runs/shapes                            # state, progress and scores
+  captionlab export RUN model.safetensors --with-encoder      # one file, used like the run
   captionlab data check /path/to/Flickr8k
 
 `captionlab COMMAND --help` shows the arguments of one command."""
@@ -39,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return train.run(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
-        status: int | None = options.command(options)
+        with shown_on_terminal():
+            status: int | None = options.command(options)
     except CaptionLabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -56,6 +70,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"captionlab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("train", help="train, test and score one run, or a sweep with -m")
-    for command in (caption, evaluate, report, runs, data, features):
+    for command in (caption, demo, evaluate, report, runs, export, inspect, data, features):
         command.add_parser(commands)
     return parser

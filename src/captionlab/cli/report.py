@@ -62,6 +62,7 @@ def _record_attention(folder: Path) -> None:
     from captionlab.captioner.attention import caption_attention
     from captionlab.captioner.load import load_run
     from captionlab.evaluation.result import read_predictions
+    from captionlab.features.given import GivenFeatures
     from captionlab.features.source import EncoderFeatures
     from captionlab.reports.page import write_attention
     from captionlab.run_files import RunFiles
@@ -70,6 +71,9 @@ def _record_attention(folder: Path) -> None:
     run = load_run(folder)
     source = run.captioner.source
     if not run.captioner.decoder.attends or not isinstance(source, EncoderFeatures):
+        return
+    if isinstance(source, GivenFeatures):
+        print(f"{folder}: no attention map, since its features were made elsewhere")
         return
     captions = {p.image_id: p.caption for p in read_predictions(files.predictions_path)}
     maps = caption_attention(run.captioner, run.corpus, captions)

@@ -17,6 +17,7 @@ from captionlab.config.groups import OPEN_GROUPS, RunOptions, groups
 from captionlab.decoders import Conditioning, Decoder
 from captionlab.decoders.word_vectors import word_vector_dim
 from captionlab.errors import ConfigError
+from captionlab.features.given import FeatureFile, feature_name
 from captionlab.metrics.registry import validation_scores
 from captionlab.objectives import Objective
 from captionlab.options import Option, check_options, find_part, options_of
@@ -38,7 +39,17 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
     for _, options, group in _option_groups(values):
         for name in options.keys() & group.keys():
             group[name] = options[name].convert(group[name])
+    if isinstance(features := values["data"].get("features"), str):
+        values["encoder"] = _stand_in(features, values["encoder"])
     return values
+
+
+def _stand_in(features: str, encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """What the encoder group says where features were made elsewhere, so that none is run."""
+    kept = {name: encoder[name] for name in ("train", "lr", "batch_size") if name in encoder}
+    if kept.get("train") == "none":
+        del kept["train"]
+    return {"name": feature_name(features), **kept}
 
 
 def check(config: DictConfig) -> dict[str, Any]:
@@ -66,6 +77,7 @@ def check_values(values: dict[str, Any], interpolated: Collection[str] = ()) -> 
     Raises:
         ConfigError: naming the option, what was found and what is allowed.
     """
+    _check_features(values)
     for second_pass in (False, True):
         for prefix, options, group in _option_groups(values):
             beside = {*groups(), *OPEN_GROUPS} if prefix == "" else {"_target_", "suggested"}
@@ -128,6 +140,27 @@ def _check_run(config: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"init_from={config['init_from']} does not exist; name a finished run's folder or one "
             "of its checkpoints."
+        )
+
+
+def _check_features(config: Mapping[str, Any]) -> None:
+    data = config["data"]
+    if not isinstance(data.get("features"), str):
+        return
+    file = FeatureFile(data["features"])
+    told = f"data.features={data['features']} was made elsewhere"
+    train = config["encoder"].get("train", "none")
+    for name, value, without in (
+        ("encoder.train", train, "none"),
+        ("data.stored_features", data["stored_features"], "all"),
+        ("augmentation", config["augmentation"].get("name", "none"), "none"),
+    ):
+        if value != without:
+            raise ConfigError(f"{told}, so {name}={value} cannot be had; leave it out.")
+    if not file.feature_shape.num_positions and _reader(config).needs_grid:
+        raise ConfigError(
+            f"{told} and holds vectors alone, but conditioning={config['conditioning']['name']} "
+            "reads a grid or regions; use a conditioning such as init_inject."
         )
 
 

@@ -13,6 +13,7 @@ from captionlab.batches import Loaders, encode_captions
 from captionlab.corpora.datasets import CaptionDataset
 from captionlab.decoders import Conditioning, Decoder
 from captionlab.encoders import Encoder
+from captionlab.features.given import FeatureFile
 from captionlab.features.source import EncoderFeatures
 from captionlab.images.augmentation import Augmentation
 from captionlab.objectives import Objective
@@ -101,6 +102,7 @@ def groups() -> Mapping[str, Group]:
             num_workers="num_workers",
             stored_features="stored_features",
         ),
+        **options_of(FeatureFile),
     }
     of_data.pop("seed")
     of_encoder = {

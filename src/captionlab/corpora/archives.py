@@ -5,7 +5,6 @@ from __future__ import annotations
 import lzma
 import shutil
 import stat
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -14,9 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from tqdm import tqdm
-
 from captionlab.errors import DataError, StorageError
+from captionlab.progress import bar
 
 _CHUNK = 1 << 20
 _DAMAGES = (
@@ -82,18 +80,13 @@ def extract(archive: Path, folder: Path) -> list[str]:
                     f"in {folder}; make room, or name another folder."
                 )
             staging.mkdir()
-            pairs = zip(opened.members, targets, strict=True)
-            for member, target in tqdm(
-                list(pairs),
-                desc=f"unpacking {archive.name}",
-                unit="file",
-                disable=not sys.stderr.isatty(),
-                leave=False,
-            ):
-                if member.is_folder:
-                    target.mkdir(parents=True, exist_ok=True)
-                else:
-                    _write(archive, opened, member, target)
+            with bar(f"unpacking {archive.name}", len(targets), "files") as shown:
+                for member, target in zip(opened.members, targets, strict=True):
+                    if member.is_folder:
+                        target.mkdir(parents=True, exist_ok=True)
+                    else:
+                        _write(archive, opened, member, target)
+                    shown.advance()
         names = sorted(path.name for path in staging.iterdir())
         for name in names:
             _move(staging / name, folder / name)

@@ -49,7 +49,12 @@ class CaptionDataset(ABC):
             and the corpus says how many and which.
         cache_dir: folder for what is derived from the data set; None for a hidden one in `root`.
         num_workers: processes that decode photos to find the unreadable ones.
+
+    Attributes:
+        needs_photos: whether an image without its photo is an error; not where features are given.
     """
+
+    needs_photos = True
 
     def __init__(
         self,
@@ -95,7 +100,7 @@ class CaptionDataset(ABC):
             DataError: if the files are missing or damaged.
         """
         corpus = self.read_all()
-        if self.on_bad_image == "error":
+        if self.on_bad_image == "error" or not self.needs_photos:
             return corpus
         return without_bad_photos(corpus, self.cache_dir / "features", self.num_workers)
 
@@ -214,7 +219,7 @@ class CaptionFolder(CaptionDataset):
         self.split_seed = split_seed
 
     def read_all(self) -> CaptionCorpus:
-        return self._read(needs_photos=True)
+        return self._read(self.needs_photos)
 
     def read_captions(self) -> CaptionCorpus:
         return self._read(needs_photos=False)
@@ -234,7 +239,7 @@ class CaptionFolder(CaptionDataset):
         """The corpus's fingerprint, and the sizes of some photos, which a resized copy changes.
 
         The fingerprint is kept in `cache_dir`, so that the captions are read again only after one
-        of their files has changed.
+        of their files has changed. Where photos are not needed, their sizes do not matter.
         """
         digest, modified_at = self._state()
         record = self.cache_dir / ".fingerprints" / f"{digest}.json"
@@ -250,6 +255,8 @@ class CaptionFolder(CaptionDataset):
                 with contextlib.suppress(OSError):  # a cache that is read-only or full
                     record.parent.mkdir(parents=True, exist_ok=True)
                     write_json(record, known)
+        if not self.needs_photos:
+            return {"corpus": known["corpus"]}
         paths = [self.root / name for name in known["photos"]]
         sizes = [path.stat().st_size if path.exists() else None for path in paths]
         return {"corpus": known["corpus"], "photo_bytes": sizes}
@@ -271,6 +278,7 @@ class CaptionFolder(CaptionDataset):
             else:
                 files.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
         state = [__version__, self.dialect, self.split_seed, self.use_restval, files]
+        state += [] if self.needs_photos else ["without photos"]
         digest = hashlib.sha256(json.dumps(state).encode()).hexdigest()
         return digest[:16], max((mtime for _, _, mtime, _ in files), default=0)
 

@@ -8,7 +8,6 @@ import json
 import logging
 import re
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +19,13 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import yaml
-from tqdm import tqdm
 
 from captionlab import __version__
 from captionlab.corpora.archives import extract, is_archive
 from captionlab.errors import ConfigError, DataError, StorageError
 from captionlab.files import write_json
 from captionlab.locks import OwnedLock
+from captionlab.progress import Bar, bar
 
 log = logging.getLogger(__name__)
 
@@ -193,17 +192,10 @@ def _get(file: SourceFile, folder: Path) -> str:
 
 def _fetch(file: SourceFile, part: Path) -> None:
     failures, furthest = 0, _size(part)
-    with tqdm(
-        total=file.num_bytes,
-        desc=file.name,
-        unit="B",
-        unit_scale=True,
-        disable=not sys.stderr.isatty(),
-        leave=False,
-    ) as bar:
+    with bar(f"fetching {file.name}", file.num_bytes, "B") as shown:
         while True:
             try:
-                _transfer(file, part, bar)
+                _transfer(file, part, shown)
                 return
             except _LaterError as error:
                 failures = 1 if _size(part) > furthest else failures + 1
@@ -218,7 +210,7 @@ def _fetch(file: SourceFile, part: Path) -> None:
                 time.sleep(wait)
 
 
-def _transfer(file: SourceFile, part: Path, bar: Any) -> None:
+def _transfer(file: SourceFile, part: Path, shown: Bar) -> None:
     """Fetch the rest of the part file in one request.
 
     Raises:
@@ -249,11 +241,11 @@ def _transfer(file: SourceFile, part: Path, bar: Any) -> None:
             )
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
         write_json(_state(part), {"total": total, "validator": validator})
-        bar.total, bar.n = total, have
+        shown.restart(have, total)
         with part.open("ab" if have else "wb") as output:
             while chunk := _read(response):
                 output.write(chunk)
-                bar.update(len(chunk))
+                shown.advance(len(chunk))
                 if file.num_bytes is not None and output.tell() > file.num_bytes:
                     return  # without a length a server may never end; the size is checked later
     have = _size(part)

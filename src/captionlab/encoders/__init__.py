@@ -2,13 +2,17 @@
 
 from captionlab.encoders.classifier import ClassifierEncoder
 from captionlab.encoders.files import list_encoders, read_encoder
+from captionlab.encoders.given import GivenEncoder
 from captionlab.encoders.protocol import Encoder
+from captionlab.encoders.restored import RestoredEncoder
 from captionlab.encoders.torchvision import TorchvisionEncoder
 from captionlab.encoders.xception import XceptionEncoder
 
 __all__ = [
     "ClassifierEncoder",
     "Encoder",
+    "GivenEncoder",
+    "RestoredEncoder",
     "TorchvisionEncoder",
     "XceptionEncoder",
     "list_encoders",

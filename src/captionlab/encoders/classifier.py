@@ -14,7 +14,11 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from captionlab.encoders.protocol import Encoder
-from captionlab.encoders.random_weights import scale_residual_branches, standardise_layers
+from captionlab.encoders.random_weights import (
+    restore_layers,
+    scale_residual_branches,
+    standardise_layers,
+)
 from captionlab.encoders.stages import Stage, find_stages, is_map, shape_of
 from captionlab.encoders.weights import download, find, identity, load_into, read
 from captionlab.errors import ConfigError
@@ -36,6 +40,7 @@ class Classifier(NamedTuple):
         url: of its ImageNet weights; the file's name ends in the start of its SHA-256.
         preprocessing: of these weights.
         rename: turns a key of an old published file into the network's.
+        licence: of these weights; None where their publisher states none.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Classifier(NamedTuple):
     url: str
     preprocessing: Preprocessing
     rename: Callable[[str], str] = str
+    licence: str | None = None
 
 
 class ClassifierEncoder(Encoder):
@@ -145,12 +151,42 @@ class ClassifierEncoder(Encoder):
         """
         trunk = fx.GraphModule(self._load().eval(), self._graph).to(device)
         trunk = trunk.to(memory_format=torch.channels_last)
-        if self.num_calibration_images:
-            standardise_layers(trunk, torch.cat(list(batches)).to(device))
+        if self.calibration:
+            restore_layers(trunk, self.calibration)
+        elif self.num_calibration_images:
+            self.calibration = standardise_layers(trunk, torch.cat(list(batches)).to(device))
         trunk.eval()
         self.trunk = trunk if self._trained else fuse(trunk, inplace=True, no_trace=True)
         for name, parameter in self.trunk.named_parameters():
             parameter.requires_grad_(name in self._trained)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See `Encoder`."""
+        if not self._trained:
+            unfolded = fx.GraphModule(self.trunk, self._graph).eval()
+            self.trunk = fuse(unfolded, inplace=True, no_trace=True)
+        super().restore(state)
+        self.trunk.to(memory_format=torch.channels_last)  # what rounds as after `prepare`
+        for name, parameter in self.trunk.named_parameters():
+            parameter.requires_grad_(name in self._trained)
+
+    @property
+    def weights_facts(self) -> dict[str, str]:
+        """See `Encoder`."""
+        if self.weights == "none":
+            return {
+                "name": self._identity(),
+                "source": f"drawn from seed {self.init_seed}, each layer fitted to "
+                f"{NUM_CALIBRATION_IMAGES} training images",
+            }
+        if self.weights_path is not None:
+            return {"name": self.weights_path.name, "source": self._identity()}
+        url, licence = self.classifier.url, self.classifier.licence
+        return {
+            "name": self._identity(),
+            "source": url,
+            "licence": licence or "not stated by the publisher; the terms of ImageNet may apply",
+        }
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """Encode preprocessed images, float32 (B, 3, S, S), into (B, P, C) and (B, G)."""

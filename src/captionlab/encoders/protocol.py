@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Self
 
 import torch
@@ -29,6 +30,8 @@ class Encoder(nn.Module, ABC):
         preprocessing: how pixels become input; it comes with the weights.
         feature_shape: sizes of one image's features.
         num_calibration_images: how many training images `prepare` reads; 0 for most.
+        calibration: what `prepare` fitted to these images, float32 (C,) by name; where it is set
+            before, by an equal encoder's, `prepare` takes it and reads no images.
         num_parameters: of all layers up to the features.
         num_trained_parameters: of those, how many are trained; 0 where the encoder is frozen.
     """
@@ -37,6 +40,7 @@ class Encoder(nn.Module, ABC):
     preprocessing: Preprocessing
     feature_shape: FeatureShape
     num_calibration_images: int
+    calibration: Mapping[str, Tensor] = MappingProxyType({})
     num_parameters: int
     num_trained_parameters: int
 
@@ -48,13 +52,27 @@ class Encoder(nn.Module, ABC):
 
         Args:
             batches: preprocessed training images, float32 (B, 3, S, S), `num_calibration_images`
-                in all, in batches of any size; not read if that is 0.
+                in all, in batches of any size; not read if that is 0 or
+                `calibration` is set.
             device: where the encoder is to run.
 
         Raises:
             WeightsError: if the weights cannot be downloaded or read, or do not fit; it names the
                 keys.
         """
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take the `state_dict` that an equal encoder had after `prepare`, in place of `prepare`.
+
+        Raises:
+            RuntimeError: if it is of another encoder.
+        """
+        self.load_state_dict(state, assign=True)
+
+    @property
+    def weights_facts(self) -> dict[str, str]:
+        """What is known of the weights before training: `name`, `source` and `licence`."""
+        return {}
 
     @abstractmethod
     def forward(self, images: Tensor) -> ImageFeatures:

@@ -82,4 +82,5 @@ def _published(architecture: str) -> Classifier:
             std=tuple(transform.std),
         ),
         rename=partial(_DOTTED.sub, r"\1\2"),
+        licence=published.meta.get("license"),
     )

@@ -12,6 +12,7 @@ from captionlab.evaluation.captions_file import read_results
 from captionlab.evaluation.request import Request, WrittenCaptions
 from captionlab.evaluation.result import Evaluation
 from captionlab.evaluation.scoring import score_captions
+from captionlab.files import is_safetensors
 from captionlab.metrics.counting import NGramReferences
 from captionlab.metrics.diversity import mutual_bleu, self_cider
 from captionlab.metrics.scorer import tokenize_in_python
@@ -27,7 +28,7 @@ def evaluate(target: Path, request: Request) -> Evaluation:
     Raises:
         CaptionLabError: if the target, the data or an option cannot be used.
     """
-    if target.is_file() and target.suffix != ".ckpt" and not _is_archive(target):
+    if target.is_file() and target.suffix != ".ckpt" and not _is_model(target):
         return score_written(target.stem, _captions_of_file(target, request), request)
     from captionlab.evaluation.models import (
         captions_of_checkpoint,
@@ -96,8 +97,10 @@ def score_written(name: str, written: WrittenCaptions, request: Request) -> Eval
     return Evaluation(name, data, replace(result, language=language), predictions, words)
 
 
-def _is_archive(path: Path) -> bool:
-    """Whether a file is a zip archive, as checkpoints are, whatever it is called."""
+def _is_model(path: Path) -> bool:
+    """Whether a file is a zip archive, as checkpoints are, or an export, whatever it is called."""
+    if is_safetensors(path):
+        return True
     try:
         with path.open("rb") as file:
             return file.read(4) == b"PK\x03\x04"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
-import shutil
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,16 +16,23 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from captionlab.corpora import CaptionCorpus
 from captionlab.errors import StorageError
-from captionlab.features.store import FeatureStore, digest_of, digest_of_json
-from captionlab.files import unwritable, write_json
+from captionlab.features.store import (
+    CALIBRATION,
+    FeatureStore,
+    digest_of,
+    read_calibration,
+    require_space,
+    write_manifest,
+)
+from captionlab.files import unwritable, write_atomically, write_json
 from captionlab.images.augmentation import View
 from captionlab.images.pixels import Photos, pixel_batches
 from captionlab.images.preprocessing import normalise
 from captionlab.locks import OwnedLock
+from captionlab.progress import bar
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
 log = logging.getLogger(__name__)
@@ -34,7 +40,6 @@ log = logging.getLogger(__name__)
 _VERSION = 3  # 3: the manifest has digests of all blocks, and one of itself
 _HALF = np.float16
 _BLOCK = 256  # images between two records of progress
-_SECONDS_BETWEEN_LINES = 30  # in a log file, which has no bar
 _HALF_MAX = float(np.finfo(_HALF).max)
 
 
@@ -45,6 +50,7 @@ class ImageEncoder(Protocol):
     preprocessing: Preprocessing
     feature_shape: FeatureShape
     num_calibration_images: int
+    calibration: Mapping[str, Tensor]
     num_parameters: int
     num_trained_parameters: int
 
@@ -150,22 +156,14 @@ class _Builder:
         rest = [(image.path, self.view) for image in images[done:]]
         photos = Photos(rest, self.encoder.preprocessing)
         batches = pixel_batches(photos, batch_size, num_workers)
-        prepare(self.encoder, self.corpus, self.device, batch_size, num_workers)
+        self._prepare(batch_size, num_workers)
         written = recorded = done
-        reported = began
-        with tqdm(
-            total=len(images),
-            initial=done,
-            desc="encoding images",
-            unit="image",
-            disable=not sys.stderr.isatty(),
-            leave=False,
-        ) as bar:
+        with bar("encoding images", len(images), "images", done) as shown:
             for pixels in batches:
                 for name, values in self._encode(pixels).items():
                     arrays[name].write(written, values)
                 written += len(pixels)
-                bar.update(len(pixels))
+                shown.advance(len(pixels))
                 if written - recorded >= _BLOCK or written == len(images):
                     for array in arrays.values():
                         array.flush()
@@ -176,27 +174,30 @@ class _Builder:
                     blocks.append({"end": written, **block})
                     write_json(progress, {"images": written, "seconds": spent, "blocks": blocks})
                     recorded = written
-                    if bar.disable and time.perf_counter() - reported > _SECONDS_BETWEEN_LINES:
-                        log.info("encoded %d of %d images", written, len(images))
-                        reported = time.perf_counter()
         self._finish(arrays, seconds + time.perf_counter() - began, blocks)
         progress.unlink()
 
+    def _prepare(self, batch_size: int, num_workers: int) -> None:
+        """Load the weights; what is fitted to images is kept, for a resumed build and for runs."""
+        path = self.folder / CALIBRATION
+        if path.exists():
+            self.encoder.calibration = read_calibration(path)
+        prepare(self.encoder, self.corpus, self.device, batch_size, num_workers)
+        if self.encoder.calibration and not path.exists():
+            content = io.BytesIO()
+            arrays: dict[str, Any] = {k: v.numpy() for k, v in self.encoder.calibration.items()}
+            np.savez(content, **arrays)
+            write_atomically(path, content.getvalue())
+
     def _check_space(self) -> None:
         needed = sum(int(np.prod(shape)) for shape in self.shapes.values()) * _HALF().nbytes
-        free = shutil.disk_usage(self.folder.parent).free
         log.info(
             "encoding %d images, %.2f GB, into %s",
             len(self.images),
             needed / 1e9,
             self.folder,
         )
-        if needed > free:
-            raise StorageError(
-                f"features of {len(self.images)} images need {needed / 1e9:.2f} GB in "
-                f"{self.folder.parent}, and {free / 1e9:.2f} GB are free; make room, or set "
-                "cache_dir to a larger disk."
-            )
+        require_space(self.folder.parent, len(self.images), needed)
 
     def _encode(self, pixels: Tensor) -> dict[str, Any]:
         images = normalise(pixels.to(self.device), self.encoder.preprocessing)
@@ -223,23 +224,15 @@ class _Builder:
         seconds: float,
         blocks: list[dict[str, Any]],
     ) -> None:
-        num_images = len(self.images)
-        sample = sorted({round(i * (num_images - 1) / 15) for i in range(16)})
-        manifest = {
-            "name": self.folder.name,
+        facts = {
             **describe(self.corpus, self.encoder),
-            "num_positions": self.num_positions,
             "encode_seconds": seconds,
             "encode_dtype": str(self.autocast_dtype or torch.float32),
-            "num_bytes": sum(array.rows.nbytes for array in arrays.values()),
-            "sample": {
-                row: digest_of(arrays["grid"].rows[row], arrays["pooled"].rows[row])
-                for row in sample
-            },
-            "blocks": blocks,
-            "image_ids": [image.image_id for image in self.images],
+            "calibration": digest_of(*self.encoder.calibration.values()),
         }
-        write_json(self.folder / "manifest.json", {**manifest, "digest": digest_of_json(manifest)})
+        ids = [image.image_id for image in self.images]
+        rows = {name: array.rows for name, array in arrays.items()}
+        write_manifest(self.folder, facts, rows, blocks, ids)
 
 
 class _ArrayFile:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from captionlab.errors import StorageError
-from captionlab.features.store import digest_of, digest_of_json
+from captionlab.features.store import FeatureStore, digest_of, digest_of_json
 from captionlab.locks import OwnedLock
+from captionlab.progress import bar
 
 _ARRAYS = ("grid", "pooled")
 
@@ -76,13 +76,20 @@ def verify_store(store: StoredFeatures) -> str | None:
         if store.complete and not _has_header_of(path, _shape(record, name)):
             return f"{path.name} is damaged (its header is not what was written)"
         begin = 0
-        for block in tqdm(record["blocks"], desc=f"{name}.npy", leave=False, disable=None):
-            if digest_of(array[begin : block["end"]]) != block[name]:
-                return (
-                    f"{path.name} is damaged (images {begin} to {block['end'] - 1} are not what "
-                    "was written)"
-                )
-            begin = block["end"]
+        with bar(f"reading {name}.npy", len(record["blocks"]), "blocks") as shown:
+            for block in record["blocks"]:
+                if digest_of(array[begin : block["end"]]) != block[name]:
+                    return (
+                        f"{path.name} is damaged (images {begin} to {block['end'] - 1} are not "
+                        "what was written)"
+                    )
+                begin = block["end"]
+                shown.advance()
+    try:
+        if store.complete:
+            _ = FeatureStore(store.folder).calibration
+    except StorageError as error:
+        return str(error)
     return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Annotated, Any, Literal
 import torch
 from annotated_types import Ge
 from torch import Tensor
-from tqdm import tqdm
 
 from captionlab.corpora import CaptionCorpus
 from captionlab.errors import ConfigError
@@ -43,15 +41,6 @@ class FeatureSource(ABC):
         self, corpus: CaptionCorpus, batches: Sequence[Sequence[str]]
     ) -> Iterator[ImageFeatures]:
         """Features of a corpus's images, float32 on `device`, a batch of image ids at a time."""
-
-    def show(self, doing: str, batches: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
-        """The batches, with a progress bar where a person is watching."""
-        total = sum(map(len, batches))
-        hidden = not sys.stderr.isatty()
-        with tqdm(total=total, desc=doing, unit="image", disable=hidden, leave=False) as bar:
-            for batch in batches:
-                yield batch
-                bar.update(len(batch))
 
 
 class EncoderFeatures(FeatureSource):
@@ -115,7 +104,7 @@ class EncoderFeatures(FeatureSource):
         Returns:
             What the features are and what they cost, in plain values: `name` of the store or
             None, `corpus`, `encoder`, `preprocessing`, `feature_shape`, `encoder_parameters` and
-            `encode_seconds`.
+            `encode_seconds`; and `calibration`, the encoder's, as tensors.
         """
 
     @abstractmethod
@@ -168,7 +157,7 @@ class StoredFeatures(EncoderFeatures):
         store = self.open(corpus)
         for view in views:
             self.open(corpus, view)
-        return store.manifest
+        return {**store.manifest, "calibration": store.calibration}
 
     def open(self, corpus: CaptionCorpus, view: View | None = None) -> FeatureStore:
         """The store of a corpus, encoded first where it is not yet.
@@ -204,7 +193,7 @@ class StoredFeatures(EncoderFeatures):
         if self._loaded is not None:
             return
         encoder = copy.deepcopy(self.encoder)
-        if encoder.num_calibration_images:
+        if encoder.num_calibration_images and not encoder.calibration:
             assert self._own_corpus is not None
             corpus = self._own_corpus()
             prepare(encoder, corpus, self.device, self.batch_size, self.num_workers)
@@ -237,7 +226,12 @@ class LiveFeatures(EncoderFeatures):
         """See `EncoderFeatures`; loads the weights on the CPU, from where Lightning takes them."""
         cpu = torch.device("cpu")
         prepare(self.encoder, corpus, cpu, self.batch_size, self.num_workers)
-        return {"name": None, "encode_seconds": 0.0, **describe(corpus, self.encoder)}
+        return {
+            "name": None,
+            "encode_seconds": 0.0,
+            "calibration": {},
+            **describe(corpus, self.encoder),
+        }
 
     def read(
         self, corpus: CaptionCorpus, batches: Sequence[Sequence[str]]

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from captionlab.errors import StorageError
+from captionlab.files import write_json
 from captionlab.types import FeatureShape, ImageFeatures
+
+CALIBRATION = "calibration.npz"  # of random weights
 
 
 class FeatureStore:
@@ -62,6 +68,21 @@ class FeatureStore:
             del self._arrays["grid"]
         self._verified: set[int] = set()  # numbers of blocks
 
+    @cached_property
+    def calibration(self) -> dict[str, Tensor]:
+        """What the encoder's random weights were fitted to, float32 (C,) by name.
+
+        It is empty for other weights, and where an older version made the store.
+
+        Raises:
+            StorageError: if it is not what was written.
+        """
+        path = self.folder / CALIBRATION
+        calibration = read_calibration(path) if path.exists() else {}
+        if digest_of(*calibration.values()) != self.manifest.get("calibration", digest_of()):
+            raise StorageError(f"{path} is damaged; remove {self.folder} to encode again.")
+        return calibration
+
     def read(self, image_ids: Iterable[str]) -> ImageFeatures:
         """Features of these images, float16 (B, P, C) and (B, G), in memory of their own.
 
@@ -106,6 +127,65 @@ def _digest_of_file(file: FileIO, num_bytes: int) -> str:
         digest.update(buffer[:read])
         num_bytes -= read
     return digest.hexdigest()[:16]
+
+
+def require_space(folder: Path, num_images: int, num_bytes: int) -> None:
+    """Make sure that a store fits on the disk of a folder.
+
+    Raises:
+        StorageError: if not; it says by how much.
+    """
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise StorageError(
+            f"features of {num_images} images need {num_bytes / 1e9:.2f} GB in {folder}, and "
+            f"{free / 1e9:.2f} GB are free; make room, or set cache_dir to a larger disk."
+        )
+
+
+def write_manifest(
+    folder: Path,
+    facts: Mapping[str, Any],
+    arrays: Mapping[str, Any],
+    blocks: Sequence[Mapping[str, Any]],
+    image_ids: Sequence[str],
+) -> None:
+    """Complete a store.
+
+    Args:
+        folder: of the store; its name is the store's.
+        facts: what the features depend on and what they cost, in plain values.
+        arrays: `grid` and `pooled`.
+        blocks: digests of both from one block's `end` to the next.
+        image_ids: one for each row.
+    """
+    last = len(image_ids) - 1
+    sample = sorted({round(i * last / 15) for i in range(16)})
+    manifest = {
+        "name": folder.name,
+        **facts,
+        "num_positions": arrays["grid"].shape[1],
+        "num_bytes": sum(array.nbytes for array in arrays.values()),
+        "sample": {row: digest_of(arrays["grid"][row], arrays["pooled"][row]) for row in sample},
+        "blocks": blocks,
+        "image_ids": image_ids,
+    }
+    write_json(folder / "manifest.json", {**manifest, "digest": digest_of_json(manifest)})
+
+
+def read_calibration(path: Path) -> dict[str, Tensor]:
+    """An encoder's `calibration` from a file of a store.
+
+    Raises:
+        StorageError: if it is damaged.
+    """
+    try:
+        with np.load(path) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except Exception as error:  # numpy raises many kinds for a damaged file
+        raise StorageError(
+            f"{path} is damaged ({error}); remove {path.parent} to encode again."
+        ) from error
 
 
 def digest_of_json(value: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from captionlab.errors import DataError
+from captionlab.progress import bar
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ def num_cores() -> int:
 
 
 def examine_photos(paths: Sequence[Path], num_workers: int) -> Iterator[tuple[str, str]]:
-    """Decode every photo, in worker processes, with a progress bar on a terminal.
+    """Decode every photo, in worker processes.
 
     Yields:
         For each path, in order: the reason why it cannot be read, and an empty string; or an empty
@@ -120,13 +119,7 @@ def examine_photos(paths: Sequence[Path], num_workers: int) -> Iterator[tuple[st
     loader: Any = DataLoader(
         _Examined(paths), batch_size=32, num_workers=num_workers, collate_fn=list
     )
-    with tqdm(
-        total=len(paths),
-        desc="decoding photos",
-        unit="photo",
-        disable=not sys.stderr.isatty(),
-        leave=False,
-    ) as bar:
+    with bar("decoding photos", len(paths), "photos") as shown:
         for batch in loader:
-            bar.update(len(batch))
+            shown.advance(len(batch))
             yield from batch

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,13 @@ from captionlab.evaluation.result import Prediction, Result, Training
 from captionlab.evaluation.scoring import prepare_metrics, score_captions
 from captionlab.files import write_atomically
 from captionlab.metrics.registry import RANKING, in_order
+from captionlab.progress import bar, current_display
+from captionlab.progress.terminal import shown_on_terminal
 from captionlab.reports.samples import draw_samples
 from captionlab.runs.folder import RunFolder
 from captionlab.runs.identity import identity
 from captionlab.runs.outcome import outcome_of
+from captionlab.runs.place import SweepPlace
 from captionlab.runs.process import (
     hardware,
     keep_freed_memory,
@@ -40,8 +44,9 @@ from captionlab.runs.process import (
     return_freed_memory,
 )
 from captionlab.runs.ranks import is_leader, rank
-from captionlab.training.callbacks import EpochReport, best_checkpoint
+from captionlab.training.callbacks import best_checkpoint
 from captionlab.training.checkpoints import latest_checkpoint, read_checkpoint
+from captionlab.training.epoch_report import EpochReport
 from captionlab.training.loggers import MetricsCSV, OutcomeLogger, set_rank
 from captionlab.training.module import CaptioningModule
 from captionlab.training.sharing import check_sharing
@@ -68,10 +73,20 @@ def execute(config: Config, folder: RunFolder) -> Result | None:
         CaptionLabError: for a mistake of the user's; the folder's status says it too.
     """
     if not is_leader(config["trainer"]):
+        logging.getLogger().setLevel(logging.WARNING)  # the leader has said the rest
         return _execute(config, folder)
-    with ending_wandb(), folder.running():
+    log.info("run %s", folder.path)
+    with ending_wandb(), folder.running(), _shown(config):
         folder.claim(config, identity(config))
         return _execute(config, folder)
+
+
+def _shown(config: Config) -> AbstractContextManager[None]:
+    """Bars on a terminal, which say how far the sweep is, too."""
+    if not config["trainer"]["enable_progress_bar"]:
+        return nullcontext()
+    place = SweepPlace.of_this_process()
+    return shown_on_terminal(None if place is None else place.header)
 
 
 def _execute(config: Config, folder: RunFolder) -> Result | None:
@@ -82,7 +97,10 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
     precision = precision_of(config, device)
     loggers = _loggers(config, folder)
     monitor = config["monitor"]
-    callbacks = [EpochReport(monitor), best_checkpoint(folder.checkpoints, monitor)]
+    callbacks = [
+        EpochReport(monitor, current_display()),
+        best_checkpoint(folder.checkpoints, monitor),
+    ]
     trainer = build.build_trainer(config, precision, loggers, callbacks, folder.path)
     sizes = config["data"]["batch_size"], config["data"].get("batch_size_per_device", False)
     sharing_of(trainer).images_per_step(*sizes)  # refused before an hour of encoding
@@ -145,9 +163,10 @@ def _score(
 ) -> tuple[Result, list[Prediction]]:
     """Scores of the test captions, and each caption with its own."""
     captions = {image: data.vocabulary.decode(h.tokens) for image, h in hypotheses.items()}
-    result, predictions = score_captions(
-        data.corpus, "test", captions, truth=data.dataset.truth, seed=config["seed"]
-    )
+    with bar("scoring captions", None, ""):
+        result, predictions = score_captions(
+            data.corpus, "test", captions, truth=data.dataset.truth, seed=config["seed"]
+        )
     own = [hypotheses[prediction.image_id] for prediction in predictions]
     return result, [
         replace(p, log_probability=h.log_probability, finished=h.finished)
@@ -256,7 +275,7 @@ def _commit() -> str | None:
 
 def _named(features: Mapping[str, Any]) -> dict[str, Any]:
     """What names the encoder in a checkpoint, in place of its weights where it is frozen."""
-    keys = ("name", "corpus", "encoder", "preprocessing", "feature_shape")
+    keys = ("name", "corpus", "encoder", "preprocessing", "feature_shape", "calibration")
     return {key: features[key] for key in keys}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from captionlab.captioner.parts import build_dataset
+from captionlab.captioner.parts import build_dataset, feature_file, features_digest
 from captionlab.config.checks import plain_config
 from captionlab.errors import CaptionLabError
 
@@ -53,6 +53,11 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         for parent in parents:
             node = node.get(parent) or {}
         node.pop(last, None)
+    file = feature_file(config)
+    if file is None:
+        kept["data"].pop("features", None)  # as in runs that knew no such option
+    else:
+        kept["data"]["features"] = features_digest(config, file)
     kept["data"]["content"] = build_dataset(config).identity()
     kept["init_from"] = _source(kept["init_from"])
     return {**kept, "results_version": RESULTS_VERSION}

@@ -91,7 +91,6 @@ def _fail(message: str, folder: RunFolder, is_job: bool) -> None:
 def _train(config: Mapping[str, Any], folder: RunFolder) -> Result | None:
     from captionlab.runs.engine import execute, result_line  # brings Lightning
 
-    log.info("run %s", folder.path)
     result = execute(config, folder)
     if result is not None:
         log.info("%s", result_line(result))

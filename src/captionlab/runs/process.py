@@ -45,7 +45,8 @@ def return_freed_memory() -> None:
 def quieten() -> None:
     """Silence advice of Lightning's that does not hold here, and traces of a log's full disk."""
     logging.raiseExceptions = False
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*isinstance.treespec, LeafSpec.*",  # its own: pytorch-lightning #21326, still in 2.6.6
         ".*smaller than the logging interval.*",  # #7705: curves are per epoch here
@@ -55,6 +56,7 @@ def quieten() -> None:
         ".*checkpoint that ended before the epoch ended.*",  # its sampler resumes in mid-epoch
         ".*recommended to use .*sync_dist=True.*",  # every rank logs the same sums
         ".*in eval mode at the start of training.*",  # #20986: the encoder stays so
+        ".*nn.functional.all_reduce is deprecated.*",  # what replaces it is private (torch 2.14)
     ):
         warnings.filterwarnings("ignore", message=message)
 

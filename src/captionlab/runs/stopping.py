@@ -9,6 +9,8 @@ import sys
 import threading
 from types import FrameType
 
+from captionlab.progress import current_display
+
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
@@ -35,9 +37,11 @@ def catch_signals() -> None:
         for each in _NAMES:
             signal.signal(each, signal.SIG_IGN)
         name = _NAMES[signal.Signals(number)]
-        if os.getpid() == own_pid and _speaks():  # workers that were forked say nothing
-            line = f"\nstopped by {name}; run the same command again to resume\n"
-            os.write(2, line.encode())
+        if os.getpid() == own_pid:  # workers that were forked say nothing
+            current_display().freeze()
+            if _speaks():
+                line = f"\nstopped by {name}; run the same command again to resume\n"
+                os.write(2, line.encode())
         raise Stopped(f"stopped by {name}", 128 + number)
 
     for number in _NAMES:

@@ -1,8 +1,7 @@
-"""Progress lines and checkpoints."""
+"""Checkpoints while training."""
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from pathlib import Path
@@ -11,50 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint
 
-from captionlab.batches.datamodule import CaptionDataModule
-from captionlab.training.module import CaptioningModule
-
-log = logging.getLogger(__name__)
-
 _STEPS_PER_LOOK = 10  # at the clock, on several devices
-
-
-class EpochReport(Callback):
-    """Logs the size of a step and the learning rate, then one line per epoch.
-
-    Args:
-        monitor: the score by which the best checkpoint is chosen.
-    """
-
-    def __init__(self, monitor: str) -> None:
-        self.monitor = monitor
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._began = time.perf_counter()
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if trainer.is_global_zero and isinstance(data, CaptionDataModule):
-            groups = trainer.optimizers[0].param_groups
-            rates = [f"{group.get('initial_lr', group['lr']):g}" for group in groups]
-            log.info(
-                "%d images per step on %s, learning rate %s",
-                data.loaders.images_per_step(data.sharing),
-                data.sharing,
-                rates[0] + (f", of the encoder {rates[1]}" if rates[1:] else ""),
-            )
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._began = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        metrics = trainer.callback_metrics
-        if isinstance(pl_module, CaptioningModule):  # which logs it only now
-            metrics = {**metrics, "train/loss_epoch": pl_module.mean_train_loss}
-        names = ["train/loss_epoch", "val/loss", self.monitor]
-        values = "  ".join(f"{name} {metrics[name]:.3f}" for name in names if name in metrics)
-        if trainer.is_global_zero:
-            seconds = time.perf_counter() - self._began
-            epochs = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            log.info("%s  %s  %.1f s", epochs, values, seconds)
 
 
 class LastCheckpoint(Checkpoint):

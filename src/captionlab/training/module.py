@@ -204,23 +204,24 @@ class CaptioningModule(pl.LightningModule):
                 dict(zip(logged, values[len(means) :], strict=True)),
             )
         self._train_loss.update(value, num_images)
-        self.log("train/loss_step", value, prog_bar=True, batch_size=num_images)
+        self.log("train/loss_step", value, batch_size=num_images)
         self.log_dict(
             {f"train/{name}": float(other) for name, other in others.items()},
             batch_size=num_images,
         )
         return loss
 
-    def validation_step(self, raw: Batch, batch_idx: int) -> None:
+    def validation_step(self, raw: Batch, batch_idx: int) -> dict[str, str]:
+        """Update the validation scores; gives the caption of each image id of the batch."""
         batch = self._encode(raw)
         # A graph for it would not pay.
         with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
             loss = self.objective.validate(self.decoder, batch)
         self._val_loss.update(loss, num_targets(batch.tokens))
-        captions = self.validation_search(self.decoder, batch.features)
-        self.validation_metrics.update(
-            batch.image_ids, [self.vocabulary.decode(caption.tokens) for caption in captions]
-        )
+        hypotheses = self.validation_search(self.decoder, batch.features)
+        captions = [self.vocabulary.decode(hypothesis.tokens) for hypothesis in hypotheses]
+        self.validation_metrics.update(batch.image_ids, captions)
+        return dict(zip(batch.image_ids, captions, strict=True))
 
     def on_validation_epoch_end(self) -> None:
         loss, num_tokens = over_ranks(self._val_loss.sums.to(self.device))

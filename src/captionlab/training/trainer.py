@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ class TrainerOptions:
         max_epochs: passes over the training images.
         gradient_clip_val: largest norm of the gradient; null for no limit.
         log_every_n_steps: steps between two points of a logger's curves.
-        enable_progress_bar: null for a bar where a person is watching.
+        enable_progress_bar: whether a terminal gets bars; a log file has lines in any case.
         enable_model_summary: whether a table of layers is printed.
         num_sanity_val_steps: validation batches before training; -1 for all.
         checkpoint_every_minutes: how often a checkpoint to resume from is saved inside an epoch;
@@ -50,7 +49,7 @@ class TrainerOptions:
     max_epochs: Count
     gradient_clip_val: NonNegative | None
     log_every_n_steps: Count
-    enable_progress_bar: bool | None
+    enable_progress_bar: bool
     enable_model_summary: bool
     num_sanity_val_steps: Annotated[int, Ge(-1)]
     checkpoint_every_minutes: Positive | None
@@ -79,16 +78,13 @@ def make_trainer(
     import pytorch_lightning as pl
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.utilities.exceptions import MisconfigurationException
-    from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
+    from pytorch_lightning.callbacks import LearningRateMonitor
 
     from captionlab.training.callbacks import LastCheckpoint
     from captionlab.training.checkpoints import CheckpointFiles
 
     arguments = dict(options)
     minutes, steps = (arguments.pop(f"checkpoint_every_{unit}") for unit in ("minutes", "steps"))
-    if arguments["enable_progress_bar"] is None:  # a log file gets the epoch lines alone
-        arguments["enable_progress_bar"] = sys.stderr.isatty()
-    bar = [TQDMProgressBar(leave=False)] if arguments["enable_progress_bar"] else []
     plugins: list[Any] = [CheckpointFiles()]
     per_node = num_devices(arguments["devices"], arguments["accelerator"])
     num_processes = arguments["num_nodes"] * per_node
@@ -98,7 +94,8 @@ def make_trainer(
     arguments |= {
         "precision": precision,
         "logger": list(loggers),
-        "callbacks": [*bar, *callbacks, LearningRateMonitor("step"), last],
+        "callbacks": [*callbacks, LearningRateMonitor("step"), last],
+        "enable_progress_bar": False,  # Lightning's: `callbacks` have ours
         "default_root_dir": folder,
         "plugins": plugins,
         "use_distributed_sampler": False,  # ours shards by rank and never pads validation

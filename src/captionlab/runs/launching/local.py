@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,9 +13,12 @@ from dataclasses import dataclass
 
 from captionlab.locks import beating
 from captionlab.options import Count
+from captionlab.progress import LogDisplay, current_display, shown_on
+from captionlab.progress.terminal import shown_on_terminal
 from captionlab.runs.command import DISTRIBUTED, SLURM_TASK
 from captionlab.runs.launching import machine
 from captionlab.runs.launching.launcher import SweepLauncher, SweepRun
+from captionlab.runs.place import VARIABLE, SweepPlace
 from captionlab.runs.stopping import die_with_parent
 
 _POLL_SECONDS = 0.1
@@ -28,6 +32,7 @@ class _Process:
     popen: subprocess.Popen[bytes]
     gpus: list[str]
     port: int
+    began: float
 
 
 class LocalLauncher(SweepLauncher):
@@ -50,24 +55,31 @@ class LocalLauncher(SweepLauncher):
     def run_all(self, runs: dict[int, SweepRun]) -> None:
         self._free_gpus = list(self._gpus)
         self._ports = machine.free_ports(self.n_jobs)
+        self._seconds: list[float] = []  # of the runs that ended
         waiting = list(runs.items())
         running: list[_Process] = []
         idle = [run for run in runs.values() if run.folder.condition != "running"]
         for run in idle:
             run.folder.cluster_path.unlink(missing_ok=True)
             run.folder.set_state("queued", command=run.command)
+        # A run that has the terminal to itself shows how far it is.
+        own = shown_on_terminal() if self.n_jobs > 1 else shown_on(LogDisplay())
         try:
-            with beating(*(run.folder.status_path for run in idle)):
+            with beating(*(run.folder.status_path for run in idle)), own:
+                shown = current_display().begin("sweep", len(runs), "runs", in_log=False)
                 while waiting or running:
                     while waiting and len(running) < self.n_jobs:
                         cards = self._cards_for(waiting[0][1])
                         if cards is None:  # until another run ends
                             break
-                        running.append(self._start(*waiting.pop(0), cards))
+                        number, run = waiting.pop(0)
+                        running.append(self._start(number, run, cards, len(waiting)))
                     time.sleep(_POLL_SECONDS)
                     for process in [p for p in running if p.popen.poll() is not None]:
                         running.remove(process)
                         self._end(process)
+                        shown.advance()
+                    shown.advance(0)  # time goes on
         except BaseException as error:
             _stop(running)
             reason = getattr(error, "reason", "the sweep failed")
@@ -87,9 +99,11 @@ class LocalLauncher(SweepLauncher):
         cards, self._free_gpus = self._free_gpus[:wanted], self._free_gpus[wanted:]
         return cards
 
-    def _start(self, number: int, run: SweepRun, cards: list[str]) -> _Process:
+    def _start(self, number: int, run: SweepRun, cards: list[str], num_waiting: int) -> _Process:
         environment = {k: v for k, v in os.environ.items() if k not in (*DISTRIBUTED, *SLURM_TASK)}
         environment["CAPTIONLAB_SWEEP"] = "1"
+        mean = sum(self._seconds) / max(1, len(self._seconds))
+        environment[VARIABLE] = str(SweepPlace(number, self.num_runs, num_waiting, mean))
         port = self._ports.pop()
         output = None
         if self.n_jobs > 1:
@@ -111,7 +125,7 @@ class LocalLauncher(SweepLauncher):
         )
         if output is not None:
             output.close()
-        return _Process(number, run, popen, cards, port)
+        return _Process(number, run, popen, cards, port, time.monotonic())
 
     def _end(self, process: _Process) -> None:
         self._free_gpus += process.gpus
@@ -123,8 +137,12 @@ class LocalLauncher(SweepLauncher):
             how = f"signal {-code}" if code < 0 else f"exit status {code}"
             reason = f"the process of the run ended with {how}"
             folder.set_state("failed", reason, command=process.run.command)
+        if folder.state == "complete":
+            self._seconds.append(time.monotonic() - process.began)
         if self.n_jobs > 1:
             self.say(process.number, process.run, f": {folder.state}")
+        elif code < 0 and sys.stdout.isatty():
+            print("\x1b[?25h", end="", flush=True)  # the cursor, which it hid beside its bars
 
 
 def _stop(processes: Sequence[_Process]) -> None:

@@ -1,0 +1,125 @@
+"""A finished run as one file that needs neither its folder nor its data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captionlab.captioner.captioner import Captioner
+from captionlab.captioner.exported import write_exported
+from captionlab.captioner.load import checkpoint_of, load_run, read_checkpoint
+from captionlab.encoders import Encoder, RestoredEncoder
+from captionlab.errors import ConfigError
+from captionlab.features.source import EncoderFeatures
+from captionlab.run_files import RunFiles
+
+_KEPT = ("config", "features", "vocabulary", "result", "versions", "command", "encoder_weights")
+
+
+def only_run(targets: Sequence[Path]) -> Path:
+    """The one run that is exported.
+
+    Raises:
+        ConfigError: if there are several.
+    """
+    if len(targets) > 1:
+        raise ConfigError(
+            f"{len(targets)} runs are an ensemble, which is no single model to export; export "
+            "them one by one."
+        )
+    return targets[0]
+
+
+def read_facts(target: Path) -> dict[str, Any]:
+    """What is known of a run, in plain values.
+
+    Args:
+        target: a run's folder, a checkpoint, or an exported file.
+
+    Returns:
+        `config`, `features` and `vocabulary`; `result`, `versions` and `command` where the best
+        checkpoint's run folder or the file has them; `encoder_weights` of a file.
+
+    Raises:
+        RunError: if there is no such run.
+    """
+    return facts_of(target, read_checkpoint(_checkpoint(target)))
+
+
+def export(target: Path, path: Path, with_encoder: bool) -> dict[str, Any]:
+    """Write a run into one safetensors file, which loads as a checkpoint does.
+
+    Args:
+        target: a run's folder, a checkpoint, or another such file.
+        path: of the file.
+        with_encoder: whether the weights of a frozen encoder are part of it; those of a trained
+            one always are.
+
+    Returns:
+        What the file says beside the tensors; see `read_facts`.
+
+    Raises:
+        CaptionLabError: if the run cannot be loaded or the file not written.
+    """
+    saved = read_checkpoint(_checkpoint(target))
+    tensors: dict[str, Tensor] = {
+        name: value
+        for name, value in saved["state_dict"].items()
+        if not name.startswith("frozen_encoder.")
+    }
+    captioner = load_run(_checkpoint(target)).captioner
+    encoder = encoder_of(captioner, with_encoder)
+    trained = bool(encoder.num_trained_parameters)
+    if with_encoder and not trained:
+        state = encoder.state_dict()
+        tensors |= {f"frozen_encoder.{name}": value for name, value in state.items()}
+    facts = facts_of(target, saved)
+    known = facts.get("encoder_weights", {})
+    facts["encoder_weights"] = {
+        **(known or encoder.weights_facts),
+        "included": with_encoder or trained,
+        "trained": trained,
+    }
+    write_exported(path, facts, tensors)
+    return facts
+
+
+def encoder_of(captioner: Captioner, with_weights: bool) -> Encoder:
+    """The encoder of a run, and not the one that holds it where its weights came from a file.
+
+    Args:
+        captioner: of the run.
+        with_weights: whether to load its weights.
+
+    Raises:
+        WeightsError: if they cannot be had.
+    """
+    source = captioner.source
+    assert isinstance(source, EncoderFeatures)
+    if with_weights:
+        size = source.preprocessing.image_size
+        source.encode(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+    encoder = source.encoder
+    assert isinstance(encoder, Encoder)
+    return encoder.encoder if isinstance(encoder, RestoredEncoder) else encoder
+
+
+def _checkpoint(target: Path) -> Path:
+    return checkpoint_of(target) if target.is_dir() else target
+
+
+def facts_of(target: Path, saved: dict[str, Any]) -> dict[str, Any]:
+    """`read_facts`, of what `read_checkpoint` gave."""
+    facts = {name: value for name, value in saved["captionlab"].items() if name in _KEPT}
+    checkpoint = _checkpoint(target)
+    run = RunFiles(checkpoint.parent.parent)
+    if checkpoint == run.best_checkpoint and run.path.name:
+        manifest = run.read_json(run.manifest_path) or {}
+        told = {"result": run.read_json(run.result_path)}
+        told |= {name: manifest.get(name) for name in ("versions", "command")}
+        facts |= {name: value for name, value in told.items() if value is not None}
+    return facts

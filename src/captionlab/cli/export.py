@@ -1,0 +1,93 @@
+"""`captionlab export`: a finished run as one file, or as ONNX, with a model card."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from captionlab.cli.terminal import Commands, add_set
+from captionlab.errors import ConfigError, StorageError
+from captionlab.files import write_atomically
+
+_DESCRIPTION = """\
+Write a finished run into one safetensors file, which `captionlab caption`, `evaluate` and
+`captionlab.load` take like the run itself; or, with --format onnx, into a folder whose caption.py
+needs nothing but numpy, onnxruntime and Pillow.
+
+examples:
+  captionlab export runs/flickr8k/RUN model.safetensors --with-encoder --card README.md
+  captionlab export runs/flickr8k/RUN model --format onnx && python model/caption.py photo.jpg"""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser(
+        "export",
+        help="a finished run as one file, or as ONNX",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=run)
+    add = parser.add_argument
+    add("run", nargs="+", type=Path, metavar="RUN", help="a run's folder, or a checkpoint")
+    add("path", type=Path, metavar="FILE", help="the file, or with --format onnx the folder")
+    add("--format", choices=("safetensors", "onnx"), default="safetensors")
+    add(
+        "--with-encoder",
+        action="store_true",
+        help="put the weights of a frozen encoder into the file, too; onnx always has them",
+    )
+    add("--card", type=Path, metavar="FILE", help="write a model card; onnx: README.md in FILE")
+    add_set(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the file or the folder, and the card.
+
+    Raises:
+        ConfigError: for several runs, or options that do not go together.
+    """
+    from captionlab.captioner.export import export, only_run, read_facts
+    from captionlab.captioner.load import load_run
+    from captionlab.errors import printable
+    from captionlab.reports.model_facts import weights_text
+
+    target = only_run(options.run)
+    if options.format == "onnx":
+        from captionlab.captioner.onnx_export import export_onnx
+
+        facts = read_facts(target)
+        captioner = load_run(target, options.set).captioner
+        written = export_onnx(captioner, options.path)
+        card: Path | None = options.card or options.path / "README.md"
+        use = ["pip install numpy onnxruntime pillow", "python caption.py photo.jpg"]
+    else:
+        if options.set:
+            raise ConfigError("--set needs --format onnx; the file holds the run as it is.")
+        facts = export(target, options.path, options.with_encoder)
+        written, card = [options.path], options.card
+        use = ["pip install captionlab", f"captionlab caption {options.path.name} photo.jpg"]
+        print(f"encoder weights: {printable(weights_text(facts))}")
+    for path in written:
+        print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if card is not None:
+        _write_card(card, target, facts, use)
+        print(f"written: {card}")
+
+
+def _write_card(path: Path, target: Path, facts: dict[str, Any], use: list[str]) -> None:
+    from captionlab.evaluation.result import Prediction, Result, read_predictions
+    from captionlab.reports.model_card import model_card
+    from captionlab.run_files import RunFiles
+
+    result = Result.from_json(facts["result"], target) if "result" in facts else None
+    predictions: list[Prediction] = []
+    folder = RunFiles(target if target.is_dir() else target.parent.parent)
+    if result is not None and folder.predictions_path.exists():
+        predictions = read_predictions(folder.predictions_path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, model_card(facts, result, predictions, use))
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error.strerror}).") from error

@@ -1,0 +1,86 @@
+"""`captionlab export` and `captionlab inspect`, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from captionlab.cli import main
+from tests.support.results import Results
+from tests.support.runs import Place
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a result, as a training leaves it."""
+    folder = tmp_path_factory.mktemp("export")
+    finished = Place(folder / "runs").run("finished")
+    scored = Results(folder).run("resnet18", "lstm")
+    for name in ("result.json", "manifest.json", "predictions.jsonl"):
+        (finished / name).write_bytes((scored / name).read_bytes())
+    return finished
+
+
+def test_a_run_is_exported_with_a_card_and_inspected(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, card = tmp_path / "new" / "model.safetensors", tmp_path / "README.md"
+    assert main(["export", str(run), str(file), "--with-encoder", f"--card={card}"]) == 0
+    said = capsys.readouterr().out
+    assert "encoder weights: random-0-64; from drawn from seed 0" in said
+    assert "in the file" in said
+    assert f"written: {file}" in said
+    text = card.read_text()
+    assert "captionlab caption model.safetensors photo.jpg" in text
+    assert "95 % interval" in text
+    assert "run.py encoder=resnet18" in text
+
+    for target in (file, run, run / "checkpoints" / "best.ckpt"):
+        assert main(["inspect", str(target)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        rows = {line.split("  ")[0]: line for line in lines}
+        assert len(lines) < 25, "one screen"
+        assert "resnet18, photos of 64x64" in rows["encoder"]
+        assert "CIDEr-D 50.0" in rows["scores x100"]
+        assert ("tensors of frozen encoder" in rows) == (target == file)
+
+
+def test_a_result_from_elsewhere_is_read_back(run: Path, tmp_path: Path) -> None:
+    """A file that was exported from a file still has the scores."""
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert main(["export", str(run), str(first)]) == 0
+    assert main(["export", str(first), str(second), f"--card={tmp_path}/card.md"]) == 0
+    assert "| CIDEr-D | 50.0 |" in (tmp_path / "card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        (b"", "is no checkpoint"),
+        (b"PK\x03\x04 not a zip", "is no checkpoint"),
+    ],
+)
+def test_a_foreign_file_gets_one_line(
+    content: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "foreign"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["inspect", str(path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_a_run_that_is_not_finished_is_not_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "status.json").write_text(json.dumps({"state": "failed", "error": "x"}))
+    for command in (["inspect"], ["export"]):
+        targets = [str(tmp_path / "run")] + [str(tmp_path / "out")] * (command == ["export"])
+        assert main([*command, *targets]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "is no finished run" in line
