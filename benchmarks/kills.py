@@ -162,6 +162,19 @@ def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
     return faults
 
 
+def finish(sweep: Sweep, expected: dict[str, Any]) -> list[str]:
+    """Let a sweep end; gives the faults, and prints the logs if there are any."""
+    code = sweep.start().wait()
+    faults = [f"the sweep ended with {code}"] if code else differences(expected, sweep.outcome())
+    faults += [f"left: {path}" for path in sweep.leftovers()]
+    logs = [(sweep.folder / "output.log").read_text(errors="replace")]
+    logs += [files.output_path.read_text(errors="replace") for files in sweep.files()]
+    faults += ["a stack trace"] * any("Traceback" in text for text in logs)
+    if faults:
+        print("\n".join(logs)[-6000:], flush=True)
+    return faults
+
+
 def main() -> None:
     """Run the campaign."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -193,18 +206,9 @@ def main() -> None:
                 kinds[done.split(" after")[0]] += 1
                 print(f"{kinds.total()}. {done}", *found, sep="\n   ", flush=True)
                 faults += found
-            code = sweep.start().wait()
-            found = [] if code == 0 else [f"sweep {number} ended with {code}"]
-            found += differences(expected, sweep.outcome()) if code == 0 else []
-            found += [f"left: {path}" for path in sweep.leftovers()]
-            log = (sweep.folder / "output.log").read_text(errors="replace")
-            logs = [log, *(f.output_path.read_text(errors="replace") for f in sweep.files())]
-            found += [f"a stack trace in sweep {number}"] * any("Traceback" in t for t in logs)
-            print(
-                f"sweep {number} finished", *(found or ["as undisturbed"]), sep="\n   ", flush=True
-            )
-            if found:
-                print("\n".join(logs)[-6000:], flush=True)
+            found = finish(sweep, expected)
+            verdict = found or ["as undisturbed"]
+            print(f"sweep {number} finished", *verdict, sep="\n   ", flush=True)
             faults += found
     for kind, count in sorted(kinds.items()):
         print(f"{count} x {kind}")
