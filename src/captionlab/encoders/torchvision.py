@@ -7,9 +7,6 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-import torchvision
-from torchvision.models import get_model, get_model_weights, list_models
-
 from captionlab.encoders.classifier import Classifier, ClassifierEncoder, Pooled, Train
 from captionlab.errors import ConfigError
 from captionlab.options import Count
@@ -54,6 +51,10 @@ class TorchvisionEncoder(ClassifierEncoder):
 
 
 def _published(architecture: str) -> Classifier:
+    # Late: torchvision takes a second to import, and options are read at every start.
+    import torchvision
+    from torchvision.models import get_model, get_model_weights, list_models
+
     known = list_models(module=torchvision.models)
     if architecture not in known:
         near = ", ".join(get_close_matches(architecture, known, n=5, cutoff=0))

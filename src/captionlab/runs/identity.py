@@ -10,8 +10,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from captionlab.captioner.parts import build_dataset
-from captionlab.config.checks import plain_config
 from captionlab.errors import CaptionLabError
 
 # Counts changes of the code after which the same configuration gives another result. A run made
@@ -45,6 +43,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         DataError: if the data set cannot be read.
     """
+    from captionlab.captioner.parts import build_dataset  # brings torch
+
     kept: dict[str, Any] = json.loads(json.dumps(config))  # a copy; a tuple is a list on disk
     for path in _WITHOUT_EFFECT:
         *parents, last = path.split(".")
@@ -59,6 +59,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def run_id(config: DictConfig) -> str:
     """A readable slug and a hash of the identity: the name of the run's folder."""
+    from captionlab.config.checks import plain_config  # brings torch
+
     plain = plain_config(config)
     try:
         canonical = json.dumps(identity(plain), sort_keys=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from captionlab.errors import CaptionLabError
 from captionlab.run_files import RunFiles, find_runs
@@ -28,10 +30,15 @@ class SweepComparison(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Report a mistake in one line before Hydra makes a folder."""
         from captionlab.config.checks import check  # brings torch
+        from captionlab.runs.requirements import check_requirements
 
         try:
-            check(config)
-            check_writable(Path(config.hydra.run.dir))
+            values = check(config)
+            folder = Path(config.hydra.run.dir)
+            # A sweep has checked its jobs, and a complete run needs nothing.
+            if "CAPTIONLAB_SWEEP" not in os.environ and RunFiles(folder).state != "complete":
+                check_requirements(values)
+            check_writable(folder)
         except CaptionLabError as error:
             sys.exit(f"error: {error}")
 
@@ -39,6 +46,8 @@ class SweepComparison(Callback):
         """The same, of the folder of a sweep."""
         try:
             check_writable(Path(config.hydra.sweep.dir))
+        except OmegaConfBaseException as error:
+            sys.exit(f"error: runs_dir and name: {str(error).splitlines()[0]}")
         except CaptionLabError as error:
             sys.exit(f"error: {error}")
 
