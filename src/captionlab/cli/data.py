@@ -8,6 +8,7 @@ from pathlib import Path
 import captionlab
 from captionlab.cli.terminal import Commands, open_console
 
+_FEW = 200  # photos are decoded before worker processes have started
 CONF = Path(captionlab.__file__).parent / "conf" / "encoder"
 
 
@@ -29,6 +30,12 @@ def add_parser(commands: Commands) -> None:
         default=True,
         help="decode all photos, and look for duplicates (default: yes)",
     )
+    check.add_argument(
+        "--encoders",
+        nargs="*",
+        metavar="NAME",
+        help="say how much disk the images take once encoded; by all encoders if none is named",
+    )
     check.add_argument("--out", type=Path, metavar="FOLDER", help="write report and pictures there")
 
     download = parts.add_parser(
@@ -46,16 +53,22 @@ def run_check(options: argparse.Namespace) -> int:
     from captionlab.corpora import read_corpus
     from captionlab.corpora.check import check_corpus
     from captionlab.encoders import list_encoders, read_encoder
+    from captionlab.errors import ConfigError
     from captionlab.images.photos import num_cores
     from captionlab.reports.data_check import print_check, write_check
     from captionlab.text import PTBTokenizer
 
+    known = list_encoders(CONF)
+    encoders = known if options.encoders == [] else options.encoders or []
+    if unknown := [name for name in encoders if name not in known]:
+        raise ConfigError(f"encoder {unknown[0]} is unknown; known: {', '.join(known)}.")
+    corpus = read_corpus(options.root)
     check = check_corpus(
-        read_corpus(options.root),
+        corpus,
         PTBTokenizer(),
-        {name: read_encoder(CONF, name).feature_shape for name in list_encoders(CONF)},
+        {name: read_encoder(CONF, name).feature_shape for name in encoders},
         photos=options.photos,
-        num_workers=num_cores(),
+        num_workers=num_cores() if len(corpus.images) > _FEW else 0,
     )
     print_check(check, open_console())
     if options.out:

@@ -29,7 +29,7 @@ from captionlab.corpora.shapes import (
 from captionlab.corpora.usable import without_bad_photos
 from captionlab.errors import DataError
 from captionlab.files import write_json
-from captionlab.options import Count, Derived
+from captionlab.options import Count, Derived, Natural
 
 OnBadImage = Literal["error", "skip"]
 # A file may change twice within the resolution of its time; FAT has the coarsest, 2 seconds.
@@ -141,7 +141,7 @@ class Shapes(CaptionDataset):
         num_val: Count,
         num_test: Count,
         image_size: Count,
-        generator_seed: int,
+        generator_seed: Natural,
         on_bad_image: OnBadImage = "error",
         *,
         cache_dir: Annotated[Path | None, Derived] = None,
@@ -202,7 +202,7 @@ class CaptionFolder(CaptionDataset):
         self,
         root: str | Path,
         dialect: str = "auto",
-        split_seed: int = 0,
+        split_seed: Natural = 0,
         on_bad_image: OnBadImage = "error",
         *,
         cache_dir: Annotated[Path | None, Derived] = None,
@@ -300,7 +300,7 @@ class COCO(CaptionFolder):
         self,
         root: str | Path,
         dialect: str = "auto",
-        split_seed: int = 0,
+        split_seed: Natural = 0,
         use_restval: bool = True,
         on_bad_image: OnBadImage = "error",
         *,

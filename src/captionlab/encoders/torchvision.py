@@ -9,7 +9,7 @@ from typing import Any
 
 from captionlab.encoders.classifier import Classifier, ClassifierEncoder, Pooled, Train
 from captionlab.errors import ConfigError
-from captionlab.options import Count
+from captionlab.options import Count, Natural
 from captionlab.types import Preprocessing
 
 # Arguments that the published weights need and that a builder without weights does not set: these
@@ -41,7 +41,7 @@ class TorchvisionEncoder(ClassifierEncoder):
         architecture: str,
         weights: str = "imagenet",
         image_size: Count | None = None,
-        init_seed: int = 0,
+        init_seed: Natural = 0,
         pooled: Pooled = "features",
         train: Train = "none",
         grid_size: Count | None = None,

@@ -15,7 +15,7 @@ import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
-from captionlab.options import Count, NonNegative
+from captionlab.options import Count, Natural, NonNegative
 from captionlab.types import Preprocessing
 
 Share = Annotated[float, Ge(0), Le(1)]
@@ -116,7 +116,7 @@ class RandomAugmentation(Augmentation):
         shear: NonNegative,
         crop: Annotated[float, Gt(0), Le(1)],
         colour: Share,
-        seed: int,
+        seed: Natural,
     ) -> None:
         self.num_views = num_views
         self.seed = seed
