@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # it takes a second to import, and a check of a data set needs none of it
+    import torch
+    from torch import Tensor
 
 PAD_ID = 0  # of every vocabulary
 START_ID = 1
