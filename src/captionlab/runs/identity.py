@@ -52,6 +52,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         for parent in parents:
             node = node.get(parent) or {}
         node.pop(last, None)
+    if kept["data"].get("limit") is None:  # runs from before the option are the same runs
+        kept["data"].pop("limit", None)
     kept["data"]["content"] = build_dataset(config).identity()
     kept["init_from"] = _source(kept["init_from"])
     return {**kept, "results_version": RESULTS_VERSION}
