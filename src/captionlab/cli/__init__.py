@@ -12,13 +12,13 @@ from captionlab.errors import CaptionLabError
 
 _EXAMPLES = """\
 examples:
-  captionlab train -m encoder=resnet18,vgg decoder=lstm,gru   # four runs, compared
-  captionlab train --help                                     # every option
-  captionlab caption RUN photo.jpg --attention maps           # RUN is a finished run's folder
-  captionlab evaluate RUN a.json --data /path/to/Flickr8k     # also captions of other systems
+  captionlab train -m encoder=vgg,resnet decoder=lstm,gru  # four runs, compared
+  captionlab train --help                                  # every option
+  captionlab data check MY_PHOTOS                          # before you train
+  captionlab caption RUN photo.jpg --attention maps        # RUN: a run's folder
+  captionlab evaluate RUN a.json --data FOLDER             # and other systems
   captionlab report runs/shapes runs/other --out comparison
-  captionlab runs list runs/shapes                            # state, progress and scores
-  captionlab data check /path/to/Flickr8k
+  captionlab runs list runs/shapes                         # state and scores
 
 `captionlab COMMAND --help` shows the arguments of one command."""
 

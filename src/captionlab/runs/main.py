@@ -120,7 +120,7 @@ def _option_groups(config: DictConfig) -> str:
                 for option in loader.get_group_options(group)
             ]
             text = f"  {group:<13} {' '.join(options)}"
-            lines.append(textwrap.fill(text, width=98, subsequent_indent=" " * 16))
+            lines.append(textwrap.fill(text, width=79, subsequent_indent=" " * 16))
     return "\n".join(lines)
 
 
