@@ -148,7 +148,8 @@ def check_options(
             raise ConfigError(f"unknown option {prefix}{name}; {hint}")
         problem = options[name].problem(value)
         if problem is not None:
-            raise ConfigError(f"{prefix}{name} {problem}, found {value}.")
+            found = "nothing" if value == "" else value
+            raise ConfigError(f"{prefix}{name} {problem}, found {found}.")
     for name, option in options.items():
         if all_of_them and option.default is REQUIRED and name not in values:
             raise ConfigError(f"{prefix}{name} is missing: {option.meaning}")

@@ -18,7 +18,7 @@ def test_a_sound_data_set_is_described_and_drawn(
     assert main(["data", "check", str(shapes_root), "--out", str(tmp_path / "out")]) == 0
     output = capsys.readouterr().out
     assert "No problem was found; all photos were decoded." in output
-    assert "resnet50" in output
+    assert "Encoded images" not in output
     check = json.loads((tmp_path / "out" / "check.json").read_text())
     assert check["num_captions"] == {"train": 120, "val": 40, "test": 40}
     assert check["problems"] == []
@@ -45,6 +45,18 @@ def test_problems_are_reported_and_set_the_exit_status(
     assert Image.open(tmp_path / "out" / "duplicates.png").width > 300
     assert main(["data", "check", str(root), "--no-photos"]) == 0
     assert "the photos were not looked at" in capsys.readouterr().out
+
+
+def test_the_disk_that_encoded_images_take_is_said_on_request(
+    shapes_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "check", str(shapes_root), "--no-photos", "--encoders"]
+    assert main([*command, "vgg", "resnet18"]) == 0
+    output = capsys.readouterr().out
+    assert "vgg " in output
+    assert "resnet18 " in output
+    assert main([*command, "vg"]) == 1
+    assert "encoder vg is unknown; known: convnext_tiny" in capsys.readouterr().err
 
 
 def test_a_folder_without_data_is_one_line(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from captionlab.run_files import RunFiles
+from tests.support.processes import with_defaults
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -32,7 +33,7 @@ LONG = "trainer.max_epochs=2000"
 
 def command(folder: Path, *arguments: str) -> list[str]:
     places = [f"runs_dir={folder}/runs", f"cache_dir={folder}/data"]
-    return [sys.executable, str(ROOT / "run.py"), *SMALL, *places, *arguments]
+    return [sys.executable, str(ROOT / "run.py"), *places, *with_defaults(SMALL, arguments)]
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

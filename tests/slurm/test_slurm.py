@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import with_defaults
+
 ROOT = Path(__file__).parents[2]
 RUN = [sys.executable, str(ROOT / "run.py")]
 SMALL = [
@@ -49,7 +51,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def sweep(cluster: Path, name: str, *overrides: str) -> list[str]:
     places = [f"runs_dir={cluster}/runs", f"cache_dir={cluster}/data", f"name={name}"]
     launcher = ["hydra/launcher=slurm", "hydra.launcher.time=10"]
-    return [*RUN, "-m", *SMALL, *places, *launcher, *overrides]
+    return [*RUN, "-m", *places, *with_defaults([*SMALL, *launcher], overrides)]
 
 
 def finish(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -21,6 +21,12 @@ def elsewhere(
     in which autograd has started threads, which another test may have done.
     """
     return _pool().submit(function, *args, **kwargs).result()
+
+
+def with_defaults(defaults: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """A command line's overrides, after those of `defaults` that it does not give itself."""
+    given = {override.partition("=")[0] for override in overrides}
+    return [*(each for each in defaults if each.partition("=")[0] not in given), *overrides]
 
 
 @cache

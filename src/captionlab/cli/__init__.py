@@ -23,15 +23,15 @@ from captionlab.progress.terminal import shown_on_terminal
 
 _EXAMPLES = """\
 examples:
-  captionlab train -m encoder=resnet18,vgg decoder=lstm,gru   # four runs, compared
-  captionlab train --help                                     # every option
-  captionlab caption photo.jpg --run runs/shapes              # by the best run of the folder
-  captionlab demo --run runs/shapes                           # the same in the browser
-  captionlab evaluate RUN a.json --data /path/to/Flickr8k     # also captions of other systems
+  captionlab train -m encoder=vgg,resnet decoder=lstm,gru  # four runs, compared
+  captionlab train --help                                  # every option
+  captionlab data check MY_PHOTOS                          # before you train
+  captionlab caption photo.jpg --run runs/shapes           # by the best run there
+  captionlab demo --run runs/shapes                        # the same in a browser
+  captionlab evaluate RUN a.json --data FOLDER             # and other systems
   captionlab report runs/shapes runs/other --out comparison
-  captionlab runs list runs/shapes                            # state, progress and scores
-  captionlab export RUN model.safetensors --with-encoder      # one file, used like the run
-  captionlab data check /path/to/Flickr8k
+  captionlab runs list runs/shapes                         # state and scores
+  captionlab export RUN model.safetensors --with-encoder   # one file, used like RUN
 
 `captionlab COMMAND --help` shows the arguments of one command."""
 

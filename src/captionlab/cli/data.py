@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import captionlab
 from captionlab.cli.terminal import Commands, open_console
 
+if TYPE_CHECKING:
+    from captionlab.types import FeatureShape
+
+_FEW = 200  # photos are decoded before worker processes have started
 CONF = Path(captionlab.__file__).parent / "conf" / "encoder"
 
 
@@ -29,6 +34,12 @@ def add_parser(commands: Commands) -> None:
         default=True,
         help="decode all photos, and look for duplicates (default: yes)",
     )
+    check.add_argument(
+        "--encoders",
+        nargs="*",
+        metavar="NAME",
+        help="say how much disk the images take once encoded; by all encoders if none is named",
+    )
     check.add_argument("--out", type=Path, metavar="FOLDER", help="write report and pictures there")
 
     download = parts.add_parser(
@@ -45,22 +56,33 @@ def run_check(options: argparse.Namespace) -> int:
     """Print what is in the data set; 1 if there is a problem."""
     from captionlab.corpora import read_corpus
     from captionlab.corpora.check import check_corpus
-    from captionlab.encoders import list_encoders, read_encoder
     from captionlab.images.photos import num_cores
     from captionlab.reports.data_check import print_check, write_check
     from captionlab.text import PTBTokenizer
 
+    corpus = read_corpus(options.root)
     check = check_corpus(
-        read_corpus(options.root),
+        corpus,
         PTBTokenizer(),
-        {name: read_encoder(CONF, name).feature_shape for name in list_encoders(CONF)},
+        {} if options.encoders is None else _feature_shapes(options.encoders),
         photos=options.photos,
-        num_workers=num_cores(),
+        num_workers=num_cores() if len(corpus.images) > _FEW else 0,
     )
     print_check(check, open_console())
     if options.out:
         print("written: " + ", ".join(map(str, write_check(check, options.out))))
     return 1 if check.problems else 0
+
+
+def _feature_shapes(names: list[str]) -> dict[str, FeatureShape]:
+    """Of these encoders; of all where none is named."""
+    from captionlab.encoders import list_encoders, read_encoder  # brings torch
+    from captionlab.errors import ConfigError
+
+    known = list_encoders(CONF)
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"encoder {unknown[0]} is unknown; known: {', '.join(known)}.")
+    return {name: read_encoder(CONF, name).feature_shape for name in names or known}
 
 
 def run_download(options: argparse.Namespace) -> None:

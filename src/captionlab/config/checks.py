@@ -5,6 +5,7 @@ The range of each option is checked as its home says it; here are the rules acro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from captionlab.features.given import FeatureFile, feature_name
 from captionlab.metrics.registry import validation_scores
 from captionlab.objectives import Objective
 from captionlab.options import Option, check_options, find_part, options_of
+
+_NAME = re.compile(r"[^\W_][\w.+@=-]*")  # no blanks, slashes or ..
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:
@@ -133,6 +136,15 @@ def _check_logger(logger: Mapping[str, Any]) -> None:
 
 
 def _check_run(config: Mapping[str, Any]) -> None:
+    names = {"name": config["name"]}
+    names |= {f"{g}.name": config[g]["name"] for g in groups() if "name" in (config.get(g) or {})}
+    for option, name in names.items():
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{option} names a folder and a column: use letters, digits and . _ + - @, "
+                f"beginning with a letter or digit; found {name!r}."
+            )
+    _check_devices(config["trainer"]["devices"])
     monitors = [f"val/{name}" for name in validation_scores()]
     if config["monitor"] not in monitors:
         raise ConfigError(f"monitor={config['monitor']} is unknown; use {', '.join(monitors)}.")
@@ -162,6 +174,20 @@ def _check_features(config: Mapping[str, Any]) -> None:
             f"{told} and holds vectors alone, but conditioning={config['conditioning']['name']} "
             "reads a grid or regions; use a conditioning such as init_inject."
         )
+
+
+def _check_devices(devices: int | str | list[int]) -> None:
+    """Lightning takes a number, all of them, or the numbers of some."""
+    text = str(devices)
+    is_list = isinstance(devices, list) or "," in text
+    numbers = [part.strip() for part in text.strip("[]").split(",") if part.strip()]
+    are_numbers = bool(numbers) and all(map(str.isdigit, numbers))
+    if text in ("auto", "-1") or (are_numbers and (is_list or int(numbers[0]) > 0)):
+        return
+    raise ConfigError(
+        f"trainer.devices must be a number of at least 1, -1 or auto for all, or the numbers of "
+        f"some, such as [0,2]; found {text or 'nothing'}."
+    )
 
 
 def _check_encoder(encoder: Mapping[str, Any], data: Mapping[str, Any]) -> None:

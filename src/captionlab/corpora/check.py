@@ -57,6 +57,7 @@ class CorpusCheck:
         photos_decoded: whether the photos were decoded; the next two are empty if not.
         unreadable: for every such photo, the reason.
         duplicates: groups of photos with the same bytes.
+        wordless: images without a word in any of their captions, by split.
         feature_bytes: encoder to the bytes that its features of all images take.
     """
 
@@ -71,6 +72,7 @@ class CorpusCheck:
     photos_decoded: bool
     unreadable: tuple[str, ...]
     duplicates: tuple[tuple[Photo, ...], ...]
+    wordless: Mapping[Split, int]
     feature_bytes: Mapping[str, int]
 
     @property
@@ -80,6 +82,12 @@ class CorpusCheck:
             f"the {split} split has no images, so that nothing can be trained and scored"
             for split, number in self.num_images.items()
             if not number
+        ]
+        problems += [
+            f"{number} of {self.num_images[split]} images of the {split} split have no word in any "
+            "caption, so that nothing can be learned from them or scored; caption or remove them"
+            for split, number in self.wordless.items()
+            if number
         ]
         if self.unreadable:
             problems.append(
@@ -138,6 +146,7 @@ def check_corpus(
         photos_decoded=photos,
         unreadable=unreadable,
         duplicates=duplicates,
+        wordless={split: sum(not any(image) for image in words[split]) for split in SPLITS},
         feature_bytes={
             name: 2 * num_images * (shape.num_positions * shape.grid_dim + shape.pooled_dim)
             for name, shape in feature_shapes.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import time
 from abc import ABC, abstractmethod
@@ -14,8 +15,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
+from annotated_types import Ge
+
 from captionlab import __version__
 from captionlab.corpora.corpus import CaptionCorpus
+from captionlab.corpora.limit import limited
 from captionlab.corpora.readers import check_dialect, dialects, read_corpus
 from captionlab.corpora.readers.tree import Tree
 from captionlab.corpora.shapes import (
@@ -29,8 +33,11 @@ from captionlab.corpora.shapes import (
 from captionlab.corpora.usable import without_bad_photos
 from captionlab.errors import DataError
 from captionlab.files import write_json
-from captionlab.options import Count, Derived
+from captionlab.options import Count, Derived, Natural
 
+log = logging.getLogger(__name__)
+
+Limit = Annotated[int, Ge(10)] | None
 OnBadImage = Literal["error", "skip"]
 # A file may change twice within the resolution of its time; FAT has the coarsest, 2 seconds.
 _CLOCK_NANOSECONDS = 2_000_000_000
@@ -47,6 +54,8 @@ class CaptionDataset(ABC):
         root: folder of the data set.
         on_bad_image: `error` stops at a photo that cannot be read; `skip` leaves its image out,
             and the corpus says how many and which.
+        limit: how many images of all splits are used, for a quick trial; null for all. Names and
+            tables say that it is a part.
         cache_dir: folder for what is derived from the data set; None for a hidden one in `root`.
         num_workers: processes that decode photos to find the unreadable ones.
 
@@ -60,10 +69,12 @@ class CaptionDataset(ABC):
         self,
         root: str | Path,
         on_bad_image: OnBadImage = "error",
+        limit: Limit = None,
         *,
         cache_dir: Annotated[Path | None, Derived] = None,
         num_workers: Annotated[int, Derived] = 0,
     ) -> None:
+        self.limit = limit
         self.root = Path(root).expanduser()
         self.on_bad_image = on_bad_image
         self.cache_dir = self.root / ".captionlab" if cache_dir is None else cache_dir
@@ -78,12 +89,12 @@ class CaptionDataset(ABC):
         """
 
     def read_captions(self) -> CaptionCorpus:
-        """As `read_all`, of a data set that may have lost photos; nothing is generated.
+        """As `read`, of a data set that may have lost photos; nothing is generated or decoded.
 
         Raises:
             DataError: if the captions are missing or damaged.
         """
-        return self.read_all()
+        return limited(self.read_all(), self.limit)
 
     def identity(self) -> dict[str, Any]:
         """Names the captions and splits of `read_all`, in JSON types, wherever the files lie.
@@ -94,12 +105,15 @@ class CaptionDataset(ABC):
         return {"corpus": self.read_all().fingerprint}
 
     def read(self) -> CaptionCorpus:
-        """The corpus, less the images that `on_bad_image` leaves out.
+        """The corpus, less the images that `limit` and `on_bad_image` leave out.
 
         Raises:
             DataError: if the files are missing or damaged.
         """
-        corpus = self.read_all()
+        whole = self.read_all()
+        corpus = limited(whole, self.limit)
+        if corpus is not whole:
+            log.info("%s", corpus.notes[-1])
         if self.on_bad_image == "error" or not self.needs_photos:
             return corpus
         return without_bad_photos(corpus, self.cache_dir / "features", self.num_workers)
@@ -146,13 +160,14 @@ class Shapes(CaptionDataset):
         num_val: Count,
         num_test: Count,
         image_size: Count,
-        generator_seed: int,
+        generator_seed: Natural,
         on_bad_image: OnBadImage = "error",
+        limit: Limit = None,
         *,
         cache_dir: Annotated[Path | None, Derived] = None,
         num_workers: Annotated[int, Derived] = 0,
     ) -> None:
-        super().__init__(root, on_bad_image, cache_dir=cache_dir, num_workers=num_workers)
+        super().__init__(root, on_bad_image, limit, cache_dir=cache_dir, num_workers=num_workers)
         self._arguments = (num_train, num_val, num_test, image_size, generator_seed)
 
     def read_all(self) -> CaptionCorpus:
@@ -163,7 +178,8 @@ class Shapes(CaptionDataset):
         manifest = self.root / "generator.json"
         if not manifest.exists() or json.loads(manifest.read_text()) != recipe(*self._arguments):
             raise DataError(f"{self.root} does not hold the drawings that this recipe makes.")
-        return read_corpus(self.root, "flickr8k", "shapes", needs_photos=False)
+        corpus = read_corpus(self.root, "flickr8k", "shapes", needs_photos=False)
+        return limited(corpus, self.limit)
 
     def identity(self) -> dict[str, Any]:
         return {"shapes": recipe(*self._arguments)}
@@ -207,13 +223,14 @@ class CaptionFolder(CaptionDataset):
         self,
         root: str | Path,
         dialect: str = "auto",
-        split_seed: int = 0,
+        split_seed: Natural = 0,
         on_bad_image: OnBadImage = "error",
+        limit: Limit = None,
         *,
         cache_dir: Annotated[Path | None, Derived] = None,
         num_workers: Annotated[int, Derived] = 0,
     ) -> None:
-        super().__init__(root, on_bad_image, cache_dir=cache_dir, num_workers=num_workers)
+        super().__init__(root, on_bad_image, limit, cache_dir=cache_dir, num_workers=num_workers)
         check_dialect(dialect)
         self.dialect = dialect
         self.split_seed = split_seed
@@ -222,7 +239,7 @@ class CaptionFolder(CaptionDataset):
         return self._read(self.needs_photos)
 
     def read_captions(self) -> CaptionCorpus:
-        return self._read(needs_photos=False)
+        return limited(self._read(needs_photos=False), self.limit)
 
     def _read(self, needs_photos: bool) -> CaptionCorpus:
         return read_corpus(
@@ -308,14 +325,21 @@ class COCO(CaptionFolder):
         self,
         root: str | Path,
         dialect: str = "auto",
-        split_seed: int = 0,
+        split_seed: Natural = 0,
         use_restval: bool = True,
         on_bad_image: OnBadImage = "error",
+        limit: Limit = None,
         *,
         cache_dir: Annotated[Path | None, Derived] = None,
         num_workers: Annotated[int, Derived] = 0,
     ) -> None:
         super().__init__(
-            root, dialect, split_seed, on_bad_image, cache_dir=cache_dir, num_workers=num_workers
+            root,
+            dialect,
+            split_seed,
+            on_bad_image,
+            limit,
+            cache_dir=cache_dir,
+            num_workers=num_workers,
         )
         self.use_restval = use_restval

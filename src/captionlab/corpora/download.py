@@ -201,9 +201,10 @@ def _fetch(file: SourceFile, part: Path) -> None:
                 failures = 1 if _size(part) > furthest else failures + 1
                 furthest = max(furthest, _size(part))
                 if failures > len(_WAITS):
+                    kept = f" what there is of it stays in {part};" if part.exists() else ""
                     raise DataError(
-                        f"{file.url} cannot be fetched: {error}, {failures} times in a row; what "
-                        f"there is of it stays in {part}. Try again later."
+                        f"{file.url} cannot be fetched: {error}, {failures} times in a row;{kept} "
+                        "try again later."
                     ) from error
                 wait = _WAITS[failures - 1]
                 log.warning("%s: %s; trying again in %g s", file.name, error, wait)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from captionlab.errors import ConfigError
 from captionlab.types import PAD_ID
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def read_word_vectors(path: Path, words: Sequence[str], dim: int) -> tuple[Tensor, Tensor]:
@@ -28,6 +29,8 @@ def read_word_vectors(path: Path, words: Sequence[str], dim: int) -> tuple[Tenso
         ConfigError: if the file is missing, is no such text, or has another number of values for
             a word.
     """
+    import torch  # late: it takes a second, and text is read without it
+
     ids = {word: i for i, word in enumerate(words) if i != PAD_ID}
     by_id: dict[int, list[float]] = {}
     for number, line in _lines(path):

@@ -22,7 +22,7 @@ from captionlab.encoders.random_weights import (
 from captionlab.encoders.stages import Stage, find_stages, is_map, shape_of
 from captionlab.encoders.weights import download, find, identity, load_into, read
 from captionlab.errors import ConfigError
-from captionlab.options import Count
+from captionlab.options import Count, Natural
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
 NUM_CALIBRATION_IMAGES = 64
@@ -95,7 +95,7 @@ class ClassifierEncoder(Encoder):
         classifier: Classifier,
         weights: str,
         image_size: Count | None,
-        init_seed: int,
+        init_seed: Natural,
         pooled: Pooled,
         train: Train,
         grid_size: Count | None,

@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.efficientnet import FusedMBConv, MBConv
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 _LINEAR = (nn.Conv2d, nn.Linear)
 
@@ -99,6 +97,10 @@ def scale_residual_branches(model: nn.Module) -> None:
 
     Source: Hayou et al. 2021 (Stable ResNet), sec. 3.
     """
+    # Late: torchvision takes a second to import, and options are read at every start.
+    from torchvision.models.efficientnet import FusedMBConv, MBConv
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
     last: list[Any] = []  # the last batch norm of each branch
     for block in model.modules():
         if isinstance(block, BasicBlock):

@@ -7,12 +7,9 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-import torchvision
-from torchvision.models import get_model, get_model_weights, list_models
-
 from captionlab.encoders.classifier import Classifier, ClassifierEncoder, Pooled, Train
 from captionlab.errors import ConfigError
-from captionlab.options import Count
+from captionlab.options import Count, Natural
 from captionlab.types import Preprocessing
 
 # Arguments that the published weights need and that a builder without weights does not set: these
@@ -44,7 +41,7 @@ class TorchvisionEncoder(ClassifierEncoder):
         architecture: str,
         weights: str = "imagenet",
         image_size: Count | None = None,
-        init_seed: int = 0,
+        init_seed: Natural = 0,
         pooled: Pooled = "features",
         train: Train = "none",
         grid_size: Count | None = None,
@@ -55,6 +52,10 @@ class TorchvisionEncoder(ClassifierEncoder):
 
 
 def _published(architecture: str) -> Classifier:
+    # Late: torchvision takes a second to import, and options are read at every start.
+    import torchvision
+    from torchvision.models import get_model, get_model_weights, list_models
+
     known = list_models(module=torchvision.models)
     if architecture not in known:
         near = ", ".join(get_close_matches(architecture, known, n=5, cutoff=0))

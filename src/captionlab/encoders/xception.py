@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from captionlab.encoders.classifier import Classifier, ClassifierEncoder, Pooled, Train
-from captionlab.options import Count
+from captionlab.options import Count, Natural
 from captionlab.types import Preprocessing
 
 _URL = "http://data.lip6.fr/cadene/pretrainedmodels/xception-43020ad28.pth"
@@ -108,7 +108,7 @@ class XceptionEncoder(ClassifierEncoder):
         self,
         weights: str = "imagenet",
         image_size: Count | None = None,
-        init_seed: int = 0,
+        init_seed: Natural = 0,
         pooled: Pooled = "features",
         train: Train = "none",
         grid_size: Count | None = None,

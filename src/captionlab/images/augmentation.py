@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
-from torchvision.transforms.v2 import functional
 
-from captionlab.options import Count, NonNegative
+from captionlab.options import Count, Natural, NonNegative
 from captionlab.types import Preprocessing
 
 Share = Annotated[float, Ge(0), Le(1)]
@@ -68,8 +66,7 @@ class FlipAugmentation(Augmentation):
     fingerprint = "flip"
 
     def __call__(self, photo: Tensor, preprocessing: Preprocessing, view: int, name: str) -> Tensor:
-        mirrored: Tensor = functional.horizontal_flip(plain(photo, preprocessing))
-        return mirrored
+        return plain(photo, preprocessing).flip(-1)
 
 
 class CropAugmentation(Augmentation):
@@ -91,9 +88,9 @@ class CropAugmentation(Augmentation):
     def __call__(self, photo: Tensor, preprocessing: Preprocessing, view: int, name: str) -> Tensor:
         size = preprocessing.image_size
         larger = _resize(photo, round(preprocessing.resize_size * self.enlarge), preprocessing)
-        crops = functional.five_crop(larger, [size, size])
+        crops = _transforms().functional.five_crop(larger, [size, size])
         crop: Tensor = crops[(view - 1) // 2]
-        return functional.horizontal_flip(crop) if is_mirrored(view) else crop
+        return crop.flip(-1) if is_mirrored(view) else crop
 
 
 class RandomAugmentation(Augmentation):
@@ -119,19 +116,20 @@ class RandomAugmentation(Augmentation):
         shear: NonNegative,
         crop: Annotated[float, Gt(0), Le(1)],
         colour: Share,
-        seed: int,
+        seed: Natural,
     ) -> None:
         self.num_views = num_views
         self.seed = seed
         self.crop = crop
         settings = (degrees, translate, scale, shear, crop, colour, seed)
         self.fingerprint = "-".join(map(str, ("random", *settings)))
+        v2 = _transforms()
         affine = v2.RandomAffine(
             degrees,
             (translate, translate),
             (1 - scale, 1 + scale),
             shear,
-            InterpolationMode.BILINEAR,
+            v2.InterpolationMode.BILINEAR,
             fill=128,
         )
         jitter = v2.ColorJitter(colour, colour, colour)  # no hue: captions name colours
@@ -142,13 +140,14 @@ class RandomAugmentation(Augmentation):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:7]))
             if self.crop < 1:
-                mode = InterpolationMode(preprocessing.interpolation)
+                v2 = _transforms()
+                mode = v2.InterpolationMode(preprocessing.interpolation)
                 cut = v2.RandomResizedCrop(
                     preprocessing.image_size, (self.crop, 1.0), interpolation=mode
                 )
                 photo = cut(photo)
             changed: Tensor = self._change(plain(photo, preprocessing))
-        return functional.horizontal_flip(changed) if is_mirrored(view) else changed
+        return changed.flip(-1) if is_mirrored(view) else changed
 
 
 def plain(photo: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -157,7 +156,8 @@ def plain(photo: Tensor, preprocessing: Preprocessing) -> Tensor:
     A photo that already has the size is not resampled.
     """
     resized = _resize(photo, preprocessing.resize_size, preprocessing)
-    cropped: Tensor = functional.center_crop(resized, [preprocessing.image_size])
+    size = [preprocessing.image_size]
+    cropped: Tensor = _transforms().functional.center_crop(resized, size)
     return cropped
 
 
@@ -169,6 +169,14 @@ def is_mirrored(view: int) -> bool:
 def _resize(photo: Tensor, size: int, preprocessing: Preprocessing) -> Tensor:
     if min(photo.shape[1:]) == size:
         return photo
-    mode = InterpolationMode(preprocessing.interpolation)
-    resized: Tensor = functional.resize(photo, [size], mode, antialias=True)
+    v2 = _transforms()
+    mode = v2.InterpolationMode(preprocessing.interpolation)
+    resized: Tensor = v2.functional.resize(photo, [size], mode, antialias=True)
     return resized
+
+
+def _transforms() -> Any:
+    """Imported late: torchvision takes a second, and options are read at every start."""
+    from torchvision.transforms import v2
+
+    return v2

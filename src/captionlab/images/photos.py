@@ -9,11 +9,10 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch.utils.data import DataLoader, Dataset
 
 from captionlab.errors import DataError
 from captionlab.progress import bar
@@ -85,7 +84,9 @@ def _first_bytes(source: Path | bytes | Image.Image) -> str:
     return f"it is no image, it begins with {first!r}" if first else "it is empty"
 
 
-class _Examined(Dataset[tuple[str, str]]):
+class _Examined:
+    """A data set as torch's DataLoader takes it."""
+
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
 
@@ -110,16 +111,20 @@ def num_cores() -> int:
 
 
 def examine_photos(paths: Sequence[Path], num_workers: int) -> Iterator[tuple[str, str]]:
-    """Decode every photo, in worker processes.
+    """Decode every photo, in worker processes if there are any.
 
     Yields:
         For each path, in order: the reason why it cannot be read, and an empty string; or an empty
         string, and the SHA-256 of its bytes.
     """
-    loader: Any = DataLoader(
-        _Examined(paths), batch_size=32, num_workers=num_workers, collate_fn=list
-    )
+    photos, loader = _Examined(paths), None
+    if num_workers:
+        from torch.utils.data import DataLoader  # late: it takes a second to import
+
+        loader = DataLoader(
+            cast(Any, photos), batch_size=32, num_workers=num_workers, collate_fn=list
+        )
     with bar("decoding photos", len(paths), "photos") as shown:
-        for batch in loader:
+        for batch in loader or ([photos[i]] for i in range(len(photos))):
             shown.advance(len(batch))
             yield from batch

@@ -86,7 +86,8 @@ class CaptionScorer:
             raise DataError(
                 f"{len(absent)} of {len(self.image_ids)} images have no caption to score, "
                 f"{absent[0]!r} is the first; a score over a part would be another number. "
-                "Write a caption for each, or make the metric with the references of that part."
+                "Write a caption for each, or score that part alone: --subset, or in Python "
+                "references of these images."
             )
         texts = [captions[image_id] for image_id in self.image_ids]
         chosen = [self._metrics[name] for name in (self._metrics if metrics is None else metrics)]

@@ -94,11 +94,12 @@ def _tables(check: CorpusCheck) -> Iterator[Table]:
         ],
     )
     yield from _problem_tables(check)
-    yield _numbers(
-        "Encoded images",
-        ["encoder", "GB on disk"],
-        [[name, f"{size / 1e9:.2f}"] for name, size in check.feature_bytes.items()],
-    )
+    if check.feature_bytes:
+        yield _numbers(
+            "Encoded images",
+            ["encoder", "GB on disk"],
+            [[name, f"{size / 1e9:.2f}"] for name, size in check.feature_bytes.items()],
+        )
 
 
 def _problem_tables(check: CorpusCheck) -> Iterator[Table]:

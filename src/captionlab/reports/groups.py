@@ -98,7 +98,8 @@ class Run:
     @property
     def data(self) -> str:
         """Name of the data set; empty if it cannot be read."""
-        return str(self.settings.get("data.name", ""))
+        name, limit = str(self.settings.get("data.name", "")), self.settings.get("data.limit")
+        return name if limit is None else f"{name}-limit-{limit}"  # as the corpus is called
 
     @property
     def seed(self) -> Any:

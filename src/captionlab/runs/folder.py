@@ -139,24 +139,43 @@ def concerns(error: OSError, folder: Path) -> bool:
     return path.is_relative_to(folder) or folder.is_relative_to(path)
 
 
-def unwritable(folder: Path, error: OSError) -> str:
+def unwritable(folder: Path, error: OSError, option: str = "runs_dir") -> str:
     """What to do about a folder that cannot be written."""
     return (
-        f"{folder} cannot be written ({error.strerror}); set runs_dir= to a folder that can, or "
+        f"{folder} cannot be written ({error.strerror}); set {option}= to a folder that can, or "
         "make room there, and run the same command again."
     )
 
 
-def check_writable(folder: Path) -> None:
-    """Create a run's folder, or a folder of runs, and write there.
+def check_writable(folder: Path, option: str = "runs_dir") -> None:
+    """Create a folder, write there, and leave nothing behind.
+
+    Args:
+        folder: of a run, of runs, or another.
+        option: that names it.
 
     Raises:
         RunError: if that is not possible.
     """
     probe = folder / f".writable.{os.getpid()}"
+    missing = missing_folders(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise RunError(unwritable(folder, error)) from error
+        raise RunError(unwritable(folder, error, option)) from error
+    finally:
+        remove_empty(missing)
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """A folder and those above it that do not exist, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders as long as they are empty, in this order."""
+    with suppress(OSError):  # it is not empty, or is gone
+        for folder in folders:
+            folder.rmdir()

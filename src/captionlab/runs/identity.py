@@ -10,8 +10,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from captionlab.captioner.parts import build_dataset, feature_file, features_digest
-from captionlab.config.checks import plain_config
 from captionlab.errors import CaptionLabError
 
 # Counts changes of the code after which the same configuration gives another result. A run made
@@ -46,6 +44,9 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         DataError: if the data set cannot be read.
     """
+    # This brings torch.
+    from captionlab.captioner.parts import build_dataset, feature_file, features_digest
+
     kept: dict[str, Any] = json.loads(json.dumps(config))  # a copy; a tuple is a list on disk
     for path in _WITHOUT_EFFECT:
         *parents, last = path.split(".")
@@ -58,6 +59,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         kept["data"].pop("features", None)  # as in runs that knew no such option
     else:
         kept["data"]["features"] = features_digest(config, file)
+    if kept["data"].get("limit") is None:  # runs from before the option are the same runs
+        kept["data"].pop("limit", None)
     kept["data"]["content"] = build_dataset(config).identity()
     kept["init_from"] = _source(kept["init_from"])
     return {**kept, "results_version": RESULTS_VERSION}
@@ -65,6 +68,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def run_id(config: DictConfig) -> str:
     """A readable slug and a hash of the identity: the name of the run's folder."""
+    from captionlab.config.checks import plain_config  # brings torch
+
     plain = plain_config(config)
     try:
         canonical = json.dumps(identity(plain), sort_keys=True)

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
+import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import version
-from hydra._internal.utils import _run_hydra, get_args_parser
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import (
+    _run_hydra,
+    create_automatic_config_search_path,
+    get_args_parser,
+)
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 import captionlab
-from captionlab.config.checks import check
-from captionlab.errors import CaptionLabError
+from captionlab.config.overrides import CONFIG_NAME, check_overrides
+from captionlab.errors import CaptionLabError, ConfigError
 from captionlab.evaluation.result import Result
 from captionlab.runs.command import own_command
 from captionlab.runs.folder import RunFolder, concerns, unwritable
 from captionlab.runs.identity import register_resolver
-from captionlab.runs.launching.machine import check_devices, check_step, gpus
-from captionlab.runs.ranks import is_leader
 from captionlab.runs.stopping import die_with_parent
 
 log = logging.getLogger(__name__)
+_CONF = str(Path(captionlab.__file__).parent / "conf")
 
 register_resolver()
 OmegaConf.register_new_resolver(
@@ -44,13 +53,14 @@ def run(config: DictConfig) -> float | None:
         The best validation score, for a sweeper that optimises it; None where the run failed as
         a job of a sweep, which its status tells and the sweep reports.
     """
+    from captionlab.config.checks import check  # brings torch
+    from captionlab.runs.ranks import is_leader
+
     hydra_config = HydraConfig.get()
     is_job = hydra_config.mode == RunMode.MULTIRUN
     folder = RunFolder(Path(hydra_config.runtime.output_dir))
     try:
         values = check(config)
-        check_devices(values["trainer"], len(gpus()))
-        check_step(values["trainer"])
         leads = is_leader(values["trainer"])
         with folder.lock() if leads else nullcontext():
             result = folder.read_result()
@@ -109,12 +119,12 @@ def _option_groups(config: DictConfig) -> str:
                 for option in loader.get_group_options(group)
             ]
             text = f"  {group:<13} {' '.join(options)}"
-            lines.append(textwrap.fill(text, width=98, subsequent_indent=" " * 16))
+            lines.append(textwrap.fill(text, width=79, subsequent_indent=" " * 16))
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, then run or sweep.
+    """Parse and check the command line, then run or sweep.
 
     Args:
         arguments: overrides and flags of Hydra; the process's own unless given.
@@ -124,11 +134,76 @@ def main(arguments: Sequence[str] | None = None) -> None:
     version.setbase("1.3")
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a rank that Lightning's ddp started
         die_with_parent()
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if "--version" in words:
+        print(f"captionlab {captionlab.__version__}")
+        return
     parser = get_args_parser()
+    try:
+        options = _parse(parser, words)
+        if not (options.hydra_help or options.shell_completion):
+            _check(options, words)
+    except ConfigError as error:
+        if "HYDRA_FULL_ERROR" in os.environ:
+            raise
+        sys.exit(f"error: {error}")
     _run_hydra(
-        args=parser.parse_intermixed_args(arguments),  # flags may stand anywhere
+        args=options,
         args_parser=parser,
         task_function=run,
-        config_path=str(Path(captionlab.__file__).parent / "conf"),
-        config_name="config",
+        config_path=_CONF,
+        config_name=CONFIG_NAME,
     )
+
+
+def _parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """The command line; its flags may stand anywhere.
+
+    Raises:
+        ConfigError: for an unknown flag, one without its value, and two that exclude each other.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown == message:
+            raise ConfigError(f"{message}; --help shows how flags are used.")
+        flags = re.findall(r"--[\w-]+", parser.format_usage())
+        near = get_close_matches(unknown.partition("=")[0].split()[0], flags, n=1)
+        hint = f"did you mean {near[0]}?" if near else "--help and --hydra-help list the flags."
+        raise ConfigError(f"unknown flag {unknown}; {hint}")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    options = parser.parse_intermixed_args(words)
+    modes = ("run", "multirun", "cfg", "info", "shell_completion")
+    given = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(options, mode)]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} exclude each other; keep one.")
+    if options.resolve and not (options.cfg or options.help):
+        raise ConfigError("--resolve needs --cfg job, whose values it resolves.")
+    return options
+
+
+def _check(options: argparse.Namespace, words: Sequence[str]) -> None:
+    """Find mistakes in the names of flags, groups and options.
+
+    Raises:
+        ConfigError: saying how to mend them.
+    """
+    path = create_automatic_config_search_path(None, None, options.config_path or _CONF)
+    if options.config_dir is not None:
+        folder = Path(options.config_dir).absolute()
+        if not folder.is_dir():
+            raise ConfigError(
+                f"--config-dir {options.config_dir} is no folder; give the one that holds your "
+                "GROUP/OPTION.yaml files."
+            )
+        schema = SearchPathQuery(provider="schema")
+        path.prepend(provider="command-line", path=f"file://{folder}", anchor=schema)
+    is_sweep = options.multirun or "hydra.mode=MULTIRUN" in options.overrides
+    command = ["captionlab", "train"] if sys.argv[1:2] == ["train"] else ["python", "run.py"]
+    mended = [*command, "-m", *words]
+    loader, config_name = ConfigLoaderImpl(path), options.config_name or CONFIG_NAME
+    check_overrides(options.overrides, loader, config_name, None if is_sweep else mended)
+    launcher = [word for word in options.overrides if re.match(r"hydra[./]launcher", word)]
+    if launcher and not is_sweep:
+        raise ConfigError(f"{launcher[0]} concerns sweeps; run\n  {shlex.join(mended)}")

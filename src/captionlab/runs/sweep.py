@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from captionlab.errors import CaptionLabError, ConfigError
 from captionlab.run_files import RunFiles, find_runs
@@ -29,13 +31,19 @@ class SweepComparison(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Report a mistake in one line before Hydra makes a folder."""
         from captionlab.config.checks import check  # brings torch
+        from captionlab.runs.requirements import check_requirements
 
         try:
-            if check(config)["repeats"] > 1:
+            values = check(config)
+            if values["repeats"] > 1:
                 raise ConfigError(
                     f"repeats={config.repeats} is of a sweep; add -m, or leave repeats out."
                 )
-            check_writable(Path(config.hydra.run.dir))
+            folder = Path(config.hydra.run.dir)
+            # A sweep has checked its jobs, and a complete run needs nothing.
+            if "CAPTIONLAB_SWEEP" not in os.environ and RunFiles(folder).state != "complete":
+                check_requirements(values)
+            check_writable(folder)
         except CaptionLabError as error:
             sys.exit(f"error: {error}")
 
@@ -49,6 +57,8 @@ class SweepComparison(Callback):
                     f"{launcher}; name the seeds, such as seed=0,1,2."
                 )
             check_writable(Path(config.hydra.sweep.dir))
+        except OmegaConfBaseException as error:
+            sys.exit(f"error: runs_dir and name: {str(error).splitlines()[0]}")
         except CaptionLabError as error:
             sys.exit(f"error: {error}")
 

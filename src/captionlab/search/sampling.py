@@ -9,7 +9,7 @@ from annotated_types import Gt, Le
 from torch import Tensor
 
 from captionlab.decoders import Decoder
-from captionlab.options import Count, Positive
+from captionlab.options import Count, Natural, Positive
 from captionlab.search.protocol import Search, forbid_special
 from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
 
@@ -39,7 +39,7 @@ class SampleSearch(Search):
         temperature: Positive,
         top_k: Count | None,
         top_p: Annotated[float, Gt(0), Le(1)],
-        seed: int,
+        seed: Natural,
     ) -> None:
         super().__init__(max_length)
         if temperature <= 0 or top_p <= 0:

@@ -44,6 +44,14 @@ def _read(tree: Tree, path: Path, options: Options) -> CaptionCorpus:
                 1, f"expected the header image,caption[,split], found {','.join(header)[:60]!r}."
             )
         image, caption, split = columns
+        for known in (_IMAGE, _CAPTION, _SPLIT):
+            same = [name.strip() for name in header if name.strip(' "\r').lower() in known]
+            if len(same) > 1:
+                raise collected.error(
+                    1,
+                    f"{len(same)} columns hold the same ({', '.join(same)}); keep one, and write "
+                    "one line per caption.",
+                )
         for row in rows:
             number = rows.line_num
             if not row:
@@ -61,6 +69,11 @@ def _read(tree: Tree, path: Path, options: Options) -> CaptionCorpus:
                     continue
             collected.row(number, row[image].strip(), row[caption], given)
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise DataError(
+                f"{path}, line {rows.line_num}: a field has over {csv.field_size_limit():,} "
+                "characters; a double quote is open before it, or the caption is too long."
+            ) from error
         raise DataError(f"{path}, line {rows.line_num}: not comma-separated ({error}).") from error
     return divide_as_given(collected, options)
 

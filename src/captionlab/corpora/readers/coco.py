@@ -82,7 +82,7 @@ def _collect(collected: Collected, folder: str, names: dict[str, str]) -> None:
         image, name = _pair(collected, number, "image", entry, "id", "file_name")
         if not isinstance(name, str):
             raise collected.error(number, f"expected a file_name, found {name!r:.60}.")
-        collected.image(number, str(image), tree.photo(f"{folder}/{name}", name))
+        collected.image(number, str(image), tree.photo(f"{folder}/{name}", name), None, name)
         names[name] = str(image)
     earlier: set[int] = set()
     for number, entry in enumerate(content["annotations"], 1):

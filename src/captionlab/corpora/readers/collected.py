@@ -43,6 +43,7 @@ class _Image:
     photo: Path | None
     split: Split | None
     captions: list[str] = field(default_factory=list)
+    photo_name: str = ""  # of the file, where the image has another id
 
 
 class Collected:
@@ -88,7 +89,12 @@ class Collected:
         return split
 
     def image(
-        self, number: int, image_id: object, photo: Path | None, split: Split | None = None
+        self,
+        number: int,
+        image_id: object,
+        photo: Path | None,
+        split: Split | None = None,
+        photo_name: str = "",
     ) -> str:
         """Take a new image.
 
@@ -97,6 +103,7 @@ class Collected:
             image_id: of the corpus.
             photo: None if there is no such file.
             split: None if the file does not say.
+            photo_name: of the file, where the image has another id.
 
         Raises:
             DataError: if the id is no text or was there before.
@@ -107,7 +114,8 @@ class Collected:
             raise self.error(
                 number, f"image {image_id!r} was there before ({self.images[image_id].place})."
             )
-        self.images[image_id] = _Image(f"{self.file}, {self.unit} {number}", photo, split)
+        place = f"{self.file}, {self.unit} {number}"
+        self.images[image_id] = _Image(place, photo, split, photo_name=photo_name)
         return image_id
 
     def caption(self, number: int, image_id: str, caption: object, unit: str | None = None) -> None:
@@ -175,10 +183,12 @@ class Collected:
             folders.add(image.photo.parent)
             splits[split].append(CaptionedImage(image_id, image.photo, tuple(image.captions)))
         if missing:
-            similar = self.tree.other_case(missing[0])
+            first = self.images[missing[0]]
+            name = first.photo_name or missing[0]
+            similar = self.tree.other_case(name)
             advice = f"name it as {similar}, or " if similar else ""
             raise DataError(
-                f"{self.images[missing[0]].place}: photo {missing[0]} is missing "
+                f"{first.place}: photo {name} is missing "
                 f"({len(missing)} of {len(self.images)} are); {advice}"
                 f"unpack all photos below {self.tree.root}."
             )

@@ -45,7 +45,7 @@ def _read(tree: Tree, path: Path, options: Options) -> CaptionCorpus:
         folder = entry.get("filepath", "")
         image_id = str(entry["cocoid"]) if "cocoid" in entry else name
         photo = tree.photo(*_names(folder if isinstance(folder, str) else "", name))
-        collected.image(number, image_id, photo, given)
+        collected.image(number, image_id, photo, given, name)
         for caption in captions:
             collected.caption(number, image_id, caption)
     splits = collected.divide(lambda image: collected.images[image].split or "train")

@@ -58,19 +58,43 @@ class Tree:
         return self._heads[path]
 
     def photo(self, *names: str) -> Path | None:
-        """Where a photo lies that goes by one of these names, folders with `/`; None if nowhere."""
+        """Where a photo lies that goes by one of these names, folders with `/`; None if nowhere.
+
+        Raises:
+            DataError: if a name leads out of the root, or two different files have it.
+        """
         for name in names:
             folder, _, file = name.rpartition("/")
-            for base in self._bases:
-                where = f"{base}/{folder}" if folder else base
-                if file in self._list(where)[0]:
-                    return Path(where, file)
+            if folder.startswith("/") or ".." in folder.split("/"):
+                raise DataError(
+                    f"photo {name!r:.100} lies outside of {self.root}; name photos relative to it."
+                )
+            where = [f"{base}/{folder}" if folder else base for base in self._bases]
+            paths = [Path(place, file) for place in where if file in self._list(place)[0]]
+            if len(paths) > 1 and self.needs_photos:
+                self._refuse_different(name, paths)
+            if paths:
+                return paths[0]
         return None
 
+    def _refuse_different(self, name: str, paths: list[Path]) -> None:
+        """Copies do no harm; which of two photos is meant cannot be known."""
+        first = paths[0].stat().st_size
+        for other in paths[1:]:
+            if other.stat().st_size != first:
+                raise DataError(
+                    f"photo {name} is two different files, {paths[0]} and {other}; leave one, or "
+                    "name photos with their folders, as in folder/photo.jpg."
+                )
+
     def other_case(self, name: str) -> str | None:
-        """A file's name that differs from `name` in upper and lower case alone; None if none."""
-        names = (file for base in self._bases for file in self._list(base)[0])
-        return next((file for file in names if file.lower() == name.lower()), None)
+        """A photo's name that differs from `name` in upper and lower case alone; None if none."""
+        folder, slash, file = name.rpartition("/")
+        for base in self._bases:
+            for listed in self._list(f"{base}/{folder}")[0]:
+                if listed.lower() == file.lower():
+                    return f"{folder}{slash}{listed}"
+        return None
 
     def num_photos(self, folder: Path) -> int:
         """Files in a folder that are photos by their suffix."""

@@ -7,25 +7,27 @@ which under `-m` would run the whole sweep once per rank (pytorch-lightning #113
 
 from __future__ import annotations
 
+import json
 import sys
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from captionlab.config.checks import check
+from captionlab.config.overrides import explain
 from captionlab.errors import CaptionLabError
 from captionlab.files import is_full, unwritable
 from captionlab.options import check_options, options_of
 from captionlab.run_files import RunFiles
 from captionlab.runs.command import run_command
-from captionlab.runs.folder import RunFolder
+from captionlab.runs.folder import RunFolder, missing_folders, remove_empty
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class SweepLauncher(Launcher):
     ) -> None:
         self.context = hydra_context
         self.config = config
+        self._checked: set[str] = set()  # the same encoder need not be made for every decoder
+        self._missing = missing_folders(Path(config.hydra.sweep.dir))
 
     def check_own_options(self, **renamed: Any) -> None:
         """Check what the constructor was given against its annotations.
@@ -78,7 +82,7 @@ class SweepLauncher(Launcher):
         shared = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
         runs = [self._compose(list(overrides), shared) for overrides in job_overrides]
         if not runs:
-            sys.exit("error: the sweep has no runs; a list of values, such as of seed=, is empty.")
+            self._refuse("the sweep has no runs; a list of values, such as of seed=, is empty.")
         self.num_runs = len(runs)
         waiting: dict[Path, tuple[int, SweepRun]] = {}
         try:
@@ -92,11 +96,11 @@ class SweepLauncher(Launcher):
             if waiting:
                 self.run_all(dict(waiting.values()))
         except CaptionLabError as error:
-            sys.exit(f"error: {error}")
+            self._refuse(str(error))
         except OSError as error:
             if not is_full(error):
                 raise
-            sys.exit(f"error: {unwritable(Path(self.config.hydra.sweep.dir), error)}")
+            self._refuse(str(unwritable(Path(self.config.hydra.sweep.dir), error)))
         return [self._returned(run) for run in runs]
 
     def _repeated(self, overrides: list[str]) -> list[list[str]]:
@@ -137,18 +141,39 @@ class SweepLauncher(Launcher):
             return "failed before (retry=none)"
         return None
 
+    def _refuse(self, message: str) -> NoReturn:
+        """Say why there is no sweep, and remove what Hydra wrote for it into a new folder."""
+        if self._missing:
+            Path(self.config.hydra.sweep.dir, "multirun.yaml").unlink(missing_ok=True)
+            remove_empty(self._missing)
+        sys.exit(f"error: {message}")
+
     def _compose(self, overrides: list[str], shared: Collection[str]) -> SweepRun:
         """A run's configuration, checked; a mistake stops the sweep before its first run."""
-        config = self.context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = 0
+        # Hydra imports this module at every start, and these bring torch.
+        from captionlab.config.checks import check
+        from captionlab.runs.requirements import check_parts
+
+        loader = self.context.config_loader
         try:
+            try:
+                config = loader.load_sweep_config(self.config, overrides)
+            except HydraException as error:
+                name = self.config.hydra.job.config_name
+                raise explain(error, overrides, loader, name) from error
+            with open_dict(config):
+                config.hydra.job.id = config.hydra.job.num = 0
             values = check(config)
+            folder = RunFolder(Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir)
+            parts = json.dumps([values[group] for group in ("trainer", "encoder", "logger")])
+            if parts not in self._checked and folder.state != "complete":
+                check_parts(values)
+                self._checked.add(parts)
         except CaptionLabError as error:
-            sys.exit(f"error: {' '.join(overrides)}: {error}")
+            self._refuse(f"{' '.join(overrides)}: {error}")
         return SweepRun(
             label=" ".join(o for o in overrides if o not in shared) or " ".join(overrides),
-            folder=RunFolder(Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir),
+            folder=folder,
             command=run_command(overrides, self.config.hydra.overrides.hydra),
             trainer=values["trainer"],
             config=config,

@@ -10,12 +10,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from captionlab.locks import beating
 from captionlab.options import Count
 from captionlab.progress import LogDisplay, current_display, shown_on
 from captionlab.progress.terminal import shown_on_terminal
 from captionlab.runs.command import DISTRIBUTED, SLURM_TASK
+from captionlab.runs.folder import check_writable
 from captionlab.runs.launching import machine
 from captionlab.runs.launching.launcher import SweepLauncher, SweepRun
 from captionlab.runs.place import VARIABLE, SweepPlace
@@ -51,6 +53,7 @@ class LocalLauncher(SweepLauncher):
         for run in runs:
             machine.check_step(run.trainer, is_sweep=True)
             machine.check_devices(run.trainer, len(self._gpus))
+            check_writable(Path(run.config.cache_dir), "cache_dir")
 
     def run_all(self, runs: dict[int, SweepRun]) -> None:
         self._free_gpus = list(self._gpus)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from captionlab.errors import ConfigError, RunError
 from captionlab.files import write_atomically, write_json
 from captionlab.options import Count, Natural
+from captionlab.runs.folder import remove_empty
 from captionlab.runs.launching import cluster
 from captionlab.runs.launching.launcher import SweepLauncher, SweepRun
 from captionlab.runs.launching.machine import num_devices
@@ -126,11 +128,14 @@ class SlurmLauncher(SweepLauncher):
             try:
                 job = cluster.submit(script, alike, self.max_parallel)
             except ConfigError:
+                shutil.rmtree(script.parent)
                 for run, status in before:
                     if status is None:
                         run.folder.status_path.unlink()
+                        remove_empty([run.folder.path])
                     else:
                         write_json(run.folder.status_path, status, indent=2)
+                remove_empty([script.parent.parent])
                 raise
             for number, run in alike.items():
                 elements.append(_Element(number, run, script, f"{job}_{number}"))
