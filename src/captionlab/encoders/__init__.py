@@ -1,6 +1,7 @@
 """Image encoders: an image in, its `ImageFeatures` out."""
 
 from captionlab.encoders.classifier import ClassifierEncoder
+from captionlab.encoders.efficientnet_lite import EfficientNetLite0Encoder
 from captionlab.encoders.files import list_encoders, read_encoder
 from captionlab.encoders.protocol import Encoder
 from captionlab.encoders.torchvision import TorchvisionEncoder
@@ -8,6 +9,7 @@ from captionlab.encoders.xception import XceptionEncoder
 
 __all__ = [
     "ClassifierEncoder",
+    "EfficientNetLite0Encoder",
     "Encoder",
     "TorchvisionEncoder",
     "XceptionEncoder",
