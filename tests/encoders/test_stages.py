@@ -27,6 +27,7 @@ STAGES = {
         "trunk_output.block4.block4-0.proj.0.weight",
         "trunk_output.block4.block4-5.f.c.1.bias",
     ),
+    "efficientnet_lite0": (5, "_blocks.11._depthwise_conv.weight", "_bn1.bias"),
     "xception": (5, "block12.rep.1.conv1.weight", "bn4.bias"),
 }
 

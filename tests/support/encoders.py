@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from captionlab.encoders import TorchvisionEncoder, XceptionEncoder
+from captionlab.encoders import EfficientNetLite0Encoder, TorchvisionEncoder, XceptionEncoder
 from captionlab.encoders.classifier import ClassifierEncoder
 
 CPU = torch.device("cpu")
@@ -18,6 +18,8 @@ def make_encoder(architecture: str, **options: Any) -> ClassifierEncoder:
     options = {"weights": "none", **options}
     if architecture == "xception":
         return XceptionEncoder(**options)
+    if architecture == "efficientnet_lite0":
+        return EfficientNetLite0Encoder(**options)
     return TorchvisionEncoder(architecture, **options)
 
 

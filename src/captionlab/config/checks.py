@@ -202,7 +202,8 @@ def _check_encoder(encoder: Mapping[str, Any], data: Mapping[str, Any]) -> None:
             "data.stored_features=pooled has no effect with "
             f"encoder.train={encoder['train']}, which stores no features; leave it out."
         )
-    if stored == "pooled" and encoder.get("grid_size") is not None:
+    suggested = data.get("suggested", {}).get("encoder_grid_size")
+    if stored == "pooled" and encoder.get("grid_size") not in (None, suggested):
         raise ConfigError(
             f"encoder.grid_size={encoder['grid_size']} has no effect on "
             "data.stored_features=pooled, which keeps no maps; leave one of them out."

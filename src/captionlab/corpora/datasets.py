@@ -24,6 +24,7 @@ from captionlab.corpora.readers import check_dialect, dialects, read_corpus
 from captionlab.corpora.readers.tree import Tree
 from captionlab.corpora.shapes import (
     ATTRIBUTES,
+    NUM_REFERENCES,
     Scene,
     check_caption,
     generate_shapes,
@@ -151,6 +152,7 @@ class Shapes(CaptionDataset):
         num_test: images of the test split.
         image_size: side of an image, in pixels.
         generator_seed: of scenes and captions.
+        num_captions: of each training image; the others have five.
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class Shapes(CaptionDataset):
         num_test: Count,
         image_size: Count,
         generator_seed: Natural,
+        num_captions: Count = NUM_REFERENCES,
         on_bad_image: OnBadImage = "error",
         limit: Limit = None,
         *,
@@ -168,7 +171,7 @@ class Shapes(CaptionDataset):
         num_workers: Annotated[int, Derived] = 0,
     ) -> None:
         super().__init__(root, on_bad_image, limit, cache_dir=cache_dir, num_workers=num_workers)
-        self._arguments = (num_train, num_val, num_test, image_size, generator_seed)
+        self._arguments = (num_train, num_val, num_test, image_size, generator_seed, num_captions)
 
     def read_all(self) -> CaptionCorpus:
         generate_shapes(self.root, *self._arguments)

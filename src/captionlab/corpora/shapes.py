@@ -1,9 +1,9 @@
 """The embedded data set: drawn scenes with captions, in the layout of the original Flickr8k.
 
-Each scene has one to three objects, each with a shape, a colour and a size, on a coloured
-background; a caption may say how two of them are placed. Five captions from a small grammar
-describe it, with synonyms, in varied order and leaving things out, as people do. Nothing about a
-scene can be guessed without seeing it: all choices are uniform.
+Each scene has one or two objects, each with a shape, a colour and a size, on a coloured background;
+a caption may say how the two are placed. Captions from a small grammar describe it, in reading
+order, with synonyms and leaving things out, as people do. Nothing about a scene can be guessed
+without seeing it: all choices are uniform.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from captionlab.files import new_folder, write_json
 from captionlab.locks import OwnedLock
 
-_VERSION = 1  # of scenes and grammar: a change makes another data set
+_VERSION = 2  # of scenes and grammar: a change makes another data set
 _SHAPES = {
     "circle": ("circle", "disc"),
     "square": ("square", "box"),
@@ -44,14 +44,15 @@ _BACKGROUNDS = {
     "pink": (250, 190, 205),
 }
 _SIZES = {"small": ("small", "little"), "large": ("large", "big")}
-_RADII = {"small": 0.13, "large": 0.22}  # of the side of the scene
+_RADII = {"small": 0.14, "large": 0.22}  # of the side of the scene
 _RELATIONS = {
-    "left": ("to the left of", "left of"),
-    "right": ("to the right of", "right of"),
+    "left": ("left of", "to the left of"),
+    "right": ("right of", "to the right of"),
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
 _SUPERSAMPLING = 4
+NUM_REFERENCES = 5  # captions of a photo that is not for training
 ATTRIBUTES = ("number", "shape", "colour", "size", "relation", "background")
 _SIZE_OF = {word: size for size, words in _SIZES.items() for word in words}
 _SHAPE_OF = {word: shape for shape, words in _SHAPES.items() for word in words}
@@ -89,7 +90,12 @@ class Scene:
 
 
 def recipe(
-    num_train: int, num_val: int, num_test: int, image_size: int, seed: int
+    num_train: int,
+    num_val: int,
+    num_test: int,
+    image_size: int,
+    seed: int,
+    num_captions: int = NUM_REFERENCES,
 ) -> dict[str, int]:
     """Everything that the files of `generate_shapes` depend on, which has the same arguments."""
     return {
@@ -99,11 +105,18 @@ def recipe(
         "num_test": num_test,
         "image_size": image_size,
         "seed": seed,
+        "num_captions": num_captions,
     }
 
 
 def generate_shapes(
-    root: Path, num_train: int, num_val: int, num_test: int, image_size: int, seed: int
+    root: Path,
+    num_train: int,
+    num_val: int,
+    num_test: int,
+    image_size: int,
+    seed: int,
+    num_captions: int = NUM_REFERENCES,
 ) -> None:
     """Generate the data set in `root`, unless it is there.
 
@@ -117,15 +130,16 @@ def generate_shapes(
         num_test: photos in the test list.
         image_size: side of a photo, in pixels.
         seed: equal seeds give equal files.
+        num_captions: of each training photo; the others have five.
     """
-    arguments = recipe(num_train, num_val, num_test, image_size, seed)
+    arguments = recipe(num_train, num_val, num_test, image_size, seed, num_captions)
     root.parent.mkdir(parents=True, exist_ok=True)
     with OwnedLock(root.parent / f".{root.name}.owner").hold():
         manifest = root / "generator.json"
         if manifest.exists() and json.loads(manifest.read_text()) == arguments:
             return
         with new_folder(root) as folder:
-            _write(folder, num_train, num_val, num_test, image_size, seed)
+            _write(folder, arguments)
             write_json(folder / manifest.name, arguments)
             if manifest.exists():  # generated with other arguments; never somebody's own folder
                 shutil.rmtree(root)
@@ -189,21 +203,22 @@ def _fitting(scene: Scene, like: Mapping[str, str]) -> list[SceneObject]:
     return [o for o in scene.objects if all(getattr(o, k) == v for k, v in like.items())]
 
 
-def _write(
-    root: Path, num_train: int, num_val: int, num_test: int, image_size: int, seed: int
-) -> None:
+def _write(root: Path, arguments: Mapping[str, int]) -> None:
     images, text = root / "images", root / "text"
     images.mkdir(parents=True)
     text.mkdir()
-    lists = {"train": num_train, "dev": num_val, "test": num_test}
+    lists = {"train": "num_train", "dev": "num_val", "test": "num_test"}
     tokens, scenes = [], []
-    for split, number in lists.items():
-        names = [f"{split}_{i:05d}.jpg" for i in range(number)]
+    for split, option in lists.items():
+        names = [f"{split}_{i:05d}.jpg" for i in range(arguments[option])]
+        number = arguments["num_captions"] if split == "train" else NUM_REFERENCES
         for name in names:
-            rng = random.Random(f"{seed} {name}")
+            rng = random.Random(f"{arguments['seed']} {name}")
             scene = _draw_scene(rng)
-            _render(scene, image_size).save(images / name, quality=95, subsampling=0)
-            tokens += [f"{name}#{i}\t{caption}" for i, caption in enumerate(_describe(scene, rng))]
+            photo = _render(scene, arguments["image_size"])
+            photo.save(images / name, quality=95, subsampling=0)
+            captions = [_caption(scene, rng) for _ in range(number)]
+            tokens += [f"{name}#{i}\t{caption}" for i, caption in enumerate(captions)]
             scenes.append(json.dumps({"image": name, **asdict(scene)}))
         (text / f"Flickr_8k.{split}Images.txt").write_text("\n".join(names) + "\n")
     (text / "Flickr8k.token.txt").write_text("\n".join(tokens) + "\n")
@@ -211,46 +226,41 @@ def _write(
 
 
 def _draw_scene(rng: random.Random) -> Scene:
-    number = rng.choice((1, 2, 2, 3))
+    number = rng.choice((1, 2))
     colours = rng.sample(sorted(_COLOURS), number)
-    centres: list[tuple[float, float]] = []
-    while len(centres) < number:  # apart, and each pair clearly beside or above each other
-        centre = (rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8))
-        if all(_clearly_apart(centre, other) for other in centres):
-            centres.append(centre)
-        elif rng.random() < 0.02:
-            centres.clear()
-    objects = tuple(
-        SceneObject(rng.choice(sorted(_SHAPES)), colour, rng.choice(sorted(_SIZES)), *centre)
-        for colour, centre in zip(colours, centres, strict=True)
-    )
-    return Scene(rng.choice(sorted(_BACKGROUNDS)), objects)
+    kinds = [
+        (rng.choice(sorted(_SHAPES)), colour, rng.choice(sorted(_SIZES))) for colour in colours
+    ]
+    while True:
+        objects = tuple(SceneObject(*kind, *_centre(kind[2], rng)) for kind in kinds)
+        if number == 1 or _clearly_apart(*objects):
+            return Scene(rng.choice(sorted(_BACKGROUNDS)), objects)
 
 
-def _clearly_apart(a: tuple[float, float], b: tuple[float, float]) -> bool:
-    across, down = abs(a[0] - b[0]), abs(a[1] - b[1])
-    return math.hypot(across, down) > 2.1 * _RADII["large"] and abs(across - down) > 0.1
+def _centre(size: str, rng: random.Random) -> tuple[float, float]:
+    """A place where an object of this size is not cut off."""
+    margin = 1.05 * _RADII[size]
+    return rng.uniform(margin, 1 - margin), rng.uniform(margin, 1 - margin)
 
 
-def _describe(scene: Scene, rng: random.Random) -> list[str]:
-    """Five captions."""
-    return [_caption(scene, rng) for _ in range(5)]
+def _clearly_apart(a: SceneObject, b: SceneObject) -> bool:
+    """Whether they do not touch, and one is clearly beside or above the other."""
+    across, down = abs(a.x - b.x), abs(a.y - b.y)
+    apart = math.hypot(across, down) > 1.05 * (a.radius + b.radius)
+    return apart and abs(across - down) > 0.3
 
 
 def _caption(scene: Scene, rng: random.Random) -> str:
-    objects = list(scene.objects)
-    rng.shuffle(objects)
+    objects = sorted(scene.objects, key=lambda drawn: drawn.x + drawn.y)  # in reading order
     with_size = rng.random() < 0.7
     names = [_name(drawn, with_size, rng) for drawn in objects]
     if len(names) > 1 and rng.random() < 0.7:
         relation = _say(_RELATIONS[_relation(objects[0], objects[1])], rng)
         body = f"{names[0]} {relation} {names[1]}"
-        if len(names) == 3:
-            body += f" {rng.choice(('and', 'with'))} {names[2]}"
     else:
-        body = ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
-    if rng.random() < 0.6:
-        body += _say((" on a {} background", " on {}", " against {}"), rng).format(scene.background)
+        body = " and ".join(names)
+    if rng.random() < 0.5:
+        body += _say((" on {}", " against {}", " on a {} background"), rng).format(scene.background)
     opening = rng.choice(("", "", "", "there is "))
     sentence = opening + body
     return sentence[0].upper() + sentence[1:] + " ."
@@ -264,7 +274,7 @@ def _name(drawn: SceneObject, with_size: bool, rng: random.Random) -> str:
 
 def _say(synonyms: tuple[str, ...], rng: random.Random) -> str:
     """A synonym; the first is drawn most often."""
-    return synonyms[0] if rng.random() < 0.7 else rng.choice(synonyms[1:] or synonyms)
+    return synonyms[0] if rng.random() < 0.8 else rng.choice(synonyms[1:] or synonyms)
 
 
 def _relation(a: SceneObject, b: SceneObject) -> str:

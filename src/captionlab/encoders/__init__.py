@@ -1,6 +1,7 @@
 """Image encoders: an image in, its `ImageFeatures` out."""
 
 from captionlab.encoders.classifier import ClassifierEncoder
+from captionlab.encoders.efficientnet_lite import EfficientNetLite0Encoder
 from captionlab.encoders.files import list_encoders, read_encoder
 from captionlab.encoders.given import GivenEncoder
 from captionlab.encoders.protocol import Encoder
@@ -10,6 +11,7 @@ from captionlab.encoders.xception import XceptionEncoder
 
 __all__ = [
     "ClassifierEncoder",
+    "EfficientNetLite0Encoder",
     "Encoder",
     "GivenEncoder",
     "RestoredEncoder",

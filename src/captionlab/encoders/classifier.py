@@ -20,7 +20,16 @@ from captionlab.encoders.random_weights import (
     standardise_layers,
 )
 from captionlab.encoders.stages import Stage, find_stages, is_map, shape_of
-from captionlab.encoders.weights import download, find, identity, load_into, read
+from captionlab.encoders.transforms import Whitening, positions
+from captionlab.encoders.weights import (
+    PackagedFile,
+    download,
+    find,
+    identity,
+    load_into,
+    read,
+    stem_of,
+)
 from captionlab.errors import ConfigError
 from captionlab.options import Count, Natural
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
@@ -37,18 +46,21 @@ class Classifier(NamedTuple):
     Attributes:
         name: of the architecture.
         build: makes the network with fresh weights, classifier included.
-        url: of its ImageNet weights; the file's name ends in the start of its SHA-256.
+        source: of its published weights: a URL whose file name ends in the start of the file's
+            SHA-256, or a file in a Python package.
         preprocessing: of these weights.
         rename: turns a key of an old published file into the network's.
         licence: of these weights; None where their publisher states none.
+        weights: names of these weights.
     """
 
     name: str
     build: Callable[[], nn.Module]
-    url: str
+    source: str | PackagedFile
     preprocessing: Preprocessing
     rename: Callable[[str], str] = str
     licence: str | None = None
+    weights: tuple[str, ...] = ("imagenet",)
 
 
 class ClassifierEncoder(Encoder):
@@ -66,9 +78,10 @@ class ClassifierEncoder(Encoder):
 
     Args:
         classifier: the network that is cut.
-        weights: `imagenet` (the published ones, downloaded once), `none` (drawn from `init_seed`,
-            each layer's scale fitted to some training images, without which a deep random
-            network's output carries no image), or the path of a state dict, or of a folder that
+        weights: `imagenet` (the first that were published, downloaded once or from a package), the
+            name of others, such as `IMAGENET1K_V2` of torchvision, `none` (drawn from `init_seed`,
+            each layer's scale fitted to some training images, without which a deep random network's
+            output carries no image), or the path of a state dict, or of a folder that
             holds `<name>.pth` or `<name>-<hash>.pth`.
         image_size: side of the square input, in pixels; null for the one that the weights were
             trained on. The shorter side is resized to it, then the centre is cropped. ImageNet's
@@ -80,6 +93,11 @@ class ClassifierEncoder(Encoder):
             trained. A stage is the layers of one resolution, or one layer of a transformer.
         grid_size: the map is averaged into so many rows and columns; null for the network's own.
         stage: the network ends after this stage, counted from 1; null for the whole network.
+        whiten: whether the map's channels are made uncorrelated, with mean 0 and variance 1 on some
+            training images (Coates & Ng 2012, sec. 2.2): decoders learn faster from random
+            or low layers.
+        coordinates: whether row and column of each position, from -1 to 1, are two more channels of
+            the map (Liu et al. 2018).
 
     Attributes:
         num_stages: of the network up to the map.
@@ -100,6 +118,8 @@ class ClassifierEncoder(Encoder):
         train: Train,
         grid_size: Count | None,
         stage: Count | None = None,
+        whiten: bool = False,
+        coordinates: bool = False,
     ) -> None:
         super().__init__()
         problem = self.conflict({"pooled": pooled, "stage": stage})
@@ -109,7 +129,8 @@ class ClassifierEncoder(Encoder):
         self.weights = weights
         self.init_seed = init_seed
         self.grid_size = grid_size
-        named = weights in ("imagenet", "none")
+        self.coordinates = coordinates
+        named = weights == "none" or weights in classifier.weights
         self.weights_path = None if named else find(weights, classifier.name)
         native = classifier.preprocessing
         cut, stages = _cut(classifier, pooled, stage)
@@ -117,8 +138,10 @@ class ClassifierEncoder(Encoder):
         self._graph = cut.graph  # `prepare` folds layers away in a copy
         size = native.image_size if image_size is None else image_size
         self.preprocessing = replace(native, image_size=size, resize_size=size)
-        self.feature_shape = self._declare()
-        self.num_calibration_images = NUM_CALIBRATION_IMAGES if weights == "none" else 0
+        self.feature_shape, channels = self._declare()
+        self.whitening = Whitening(channels) if whiten else None
+        calibrates = weights == "none" or whiten
+        self.num_calibration_images = NUM_CALIBRATION_IMAGES if calibrates else 0
         self.num_parameters = sum(p.numel() for p in self.parameters())
         self.num_stages = len(stages)
         self._trained = _trained(cut, stages, classifier.name, train)
@@ -129,6 +152,8 @@ class ClassifierEncoder(Encoder):
                 *_output_names(cut),
                 self._identity(),
                 *([] if grid_size is None else [f"grid-{grid_size}"]),
+                *([f"white-{self.num_calibration_images}"] if whiten else []),
+                *(["coordinates"] if coordinates else []),
             ]
         )
 
@@ -139,7 +164,7 @@ class ClassifierEncoder(Encoder):
         if stage is not None and options.get("pooled") == "logits":
             return (
                 f"pooled=logits are the scores of the whole network, which encoder.stage={stage} "
-                "cuts short; leave one of them out."
+                "cuts short; use pooled=features or stage=null."
             )
         return None
 
@@ -151,12 +176,24 @@ class ClassifierEncoder(Encoder):
         """
         trunk = fx.GraphModule(self._load().eval(), self._graph).to(device)
         trunk = trunk.to(memory_format=torch.channels_last)
+        images = None
         if self.calibration:
-            restore_layers(trunk, self.calibration)
+            fitted = dict(self.calibration)
+            if self.weights == "none":
+                restore_layers(trunk, fitted)
         elif self.num_calibration_images:
-            self.calibration = standardise_layers(trunk, torch.cat(list(batches)).to(device))
+            images, fitted = torch.cat(list(batches)).to(device), {}
+            if self.weights == "none":
+                fitted = standardise_layers(trunk, images)
         trunk.eval()
         self.trunk = trunk if self._trained else fuse(trunk, inplace=True, no_trace=True)
+        if self.num_calibration_images:
+            if self.whitening is not None:
+                if images is not None:
+                    with torch.no_grad():
+                        fitted |= self.whitening.fit(self._map_and_vector(images)[0])
+                self.whitening.restore(fitted, device)
+            self.calibration = fitted
         for name, parameter in self.trunk.named_parameters():
             parameter.requires_grad_(name in self._trained)
 
@@ -181,15 +218,24 @@ class ClassifierEncoder(Encoder):
             }
         if self.weights_path is not None:
             return {"name": self.weights_path.name, "source": self._identity()}
-        url, licence = self.classifier.url, self.classifier.licence
+        source, licence = self.classifier.source, self.classifier.licence
         return {
             "name": self._identity(),
-            "source": url,
+            "source": source if isinstance(source, str) else f"Python package {source.package}",
             "licence": licence or "not stated by the publisher; the terms of ImageNet may apply",
         }
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """Encode preprocessed images, float32 (B, 3, S, S), into (B, P, C) and (B, G)."""
+        grid, pooled = self._map_and_vector(images)
+        if self.whitening is not None:
+            grid = self.whitening(grid)
+        if self.coordinates:
+            places = positions(*self.feature_shape.grid_size).to(grid)
+            grid = torch.cat([grid, places.expand(len(grid), -1, -1)], dim=-1)
+        return ImageFeatures(grid, pooled)
+
+    def _map_and_vector(self, images: Tensor) -> tuple[Tensor, Tensor]:
         outputs = self.trunk(images.contiguous(memory_format=torch.channels_last))
         grid = outputs["grid"]  # (B, C, rows, columns), or (B, 1 + P, C) with the class token first
         whole = grid.flatten(2).transpose(1, 2) if grid.dim() == 4 else grid[:, 1:]  # (B, P, C)
@@ -200,9 +246,10 @@ class ClassifierEncoder(Encoder):
                 grid = whole.transpose(1, 2).unflatten(2, (side, side))
             grid = functional.adaptive_avg_pool2d(grid, self.grid_size)
             whole = grid.flatten(2).transpose(1, 2)
-        return ImageFeatures(whole, pooled)
+        return whole, pooled
 
-    def _declare(self) -> FeatureShape:
+    def _declare(self) -> tuple[FeatureShape, int]:
+        """The features' shape, and the channels of the network's own map."""
         size, native = self.preprocessing.image_size, self.classifier.preprocessing.image_size
         try:
             outputs = self.trunk(torch.empty(1, 3, size, size, device="meta"))
@@ -220,14 +267,15 @@ class ClassifierEncoder(Encoder):
         if self.grid_size is not None:
             rows = columns = self.grid_size
         pooled_dim = outputs["pooled"].shape[1] if "pooled" in outputs else channels
-        return FeatureShape((rows, columns), channels, pooled_dim)
+        grid_dim = channels + 2 * self.coordinates
+        return FeatureShape((rows, columns), grid_dim, pooled_dim), channels
 
     def _identity(self) -> str:
         if self.weights_path:
             return identity(self.weights_path)
-        if self.weights == "imagenet":
-            return self.classifier.url.rsplit("/", 1)[-1].removesuffix(".pth")
-        return f"random-{self.init_seed}-{self.num_calibration_images}"
+        if self.weights == "none":
+            return f"random-{self.init_seed}-{self.num_calibration_images}"
+        return stem_of(self.classifier.source)
 
     def _load(self) -> nn.Module:
         if self.weights == "none":
@@ -236,10 +284,12 @@ class ClassifierEncoder(Encoder):
                 model = self.classifier.build()
             scale_residual_branches(model)
             return model
-        path, url = self.weights_path, self.classifier.url
-        state = read(path) if path else download(url)
+        path, source = self.weights_path, self.classifier.source
+        if path is None and not isinstance(source, str):
+            path = source.locate()
+        state = download(str(source)) if path is None else read(path)
         model = _on_meta(self.classifier.build)
-        misfit = f"{path or url} does not fit {self.classifier.name}"
+        misfit = f"{path or source} does not fit {self.classifier.name}"
         load_into(model, state, self.classifier.rename, misfit)
         return model.float()
 

