@@ -169,31 +169,30 @@ class ClassifierEncoder(Encoder):
         return None
 
     def prepare(self, batches: Iterable[Tensor], device: torch.device) -> None:
-        """Load the weights and, where they are random, fit each layer's scale to the images.
+        """Load the weights; fit random layers and the whitening to the images.
 
         A frozen encoder's batch norms are folded into their convolutions, which saves a sixth of
         the time. See `Encoder`.
         """
         trunk = fx.GraphModule(self._load().eval(), self._graph).to(device)
         trunk = trunk.to(memory_format=torch.channels_last)
-        images = None
-        if self.calibration:
-            fitted = dict(self.calibration)
-            if self.weights == "none":
-                restore_layers(trunk, fitted)
-        elif self.num_calibration_images:
-            images, fitted = torch.cat(list(batches)).to(device), {}
-            if self.weights == "none":
-                fitted = standardise_layers(trunk, images)
+        known, fitted = self.calibration, dict[str, Tensor]()
+        calibrates = self.num_calibration_images and not known
+        images = torch.cat(list(batches)).to(device) if calibrates else None
+        if self.weights == "none":
+            if images is None:
+                restore_layers(trunk, known)
+            else:
+                fitted |= standardise_layers(trunk, images)
         trunk.eval()
         self.trunk = trunk if self._trained else fuse(trunk, inplace=True, no_trace=True)
-        if self.num_calibration_images:
-            if self.whitening is not None:
-                if images is not None:
-                    with torch.no_grad():
-                        fitted |= self.whitening.fit(self._map_and_vector(images)[0])
-                self.whitening.restore(fitted, device)
-            self.calibration = fitted
+        if self.whitening is not None:
+            if images is None:
+                self.whitening.restore(known, device)
+            else:
+                with torch.no_grad():
+                    fitted |= self.whitening.fit(self._map_and_vector(images)[0])
+        self.calibration = known or fitted
         for name, parameter in self.trunk.named_parameters():
             parameter.requires_grad_(name in self._trained)
 

@@ -31,7 +31,7 @@ class Whitening(nn.Module):
         self.register_buffer("weight", torch.zeros(dim, dim, device="meta"))
 
     def fit(self, maps: Tensor) -> dict[str, Tensor]:
-        """What `restore` takes, float32, from the statistics of maps (B, P, C)."""
+        """Take the statistics of maps (B, P, C); they are returned, for `restore`, on the CPU."""
         vectors = maps.float().flatten(0, 1)
         mean = vectors.mean(0)
         std = vectors.std(0) + 1e-3
@@ -39,10 +39,12 @@ class Whitening(nn.Module):
         variances, components = torch.linalg.eigh(covariance)
         variances = variances.clamp_min(0) + _REGULARISATION * variances.mean()
         weight = (components * variances.rsqrt()) @ components.T / std[:, None]
-        return {"whitening.mean": mean.cpu(), "whitening.weight": weight.cpu()}
+        fitted = {"whitening.mean": mean.cpu(), "whitening.weight": weight.cpu()}
+        self.restore(fitted, maps.device)
+        return fitted
 
     def restore(self, fitted: Mapping[str, Tensor], device: torch.device) -> None:
-        """Take what `fit` gave."""
+        """Take what `fit` gave, float32."""
         self.mean = fitted["whitening.mean"].to(device)
         self.weight = fitted["whitening.weight"].to(device)
 
