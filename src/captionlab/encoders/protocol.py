@@ -31,6 +31,7 @@ class Encoder(nn.Module, ABC):
         num_calibration_images: how many training images `prepare` reads; 0 for most.
         num_parameters: of all layers up to the features.
         num_trained_parameters: of those, how many are trained; 0 where the encoder is frozen.
+        has_random_weights: whether it starts from weights that were trained on nothing.
     """
 
     fingerprint: str
@@ -39,6 +40,7 @@ class Encoder(nn.Module, ABC):
     num_calibration_images: int
     num_parameters: int
     num_trained_parameters: int
+    has_random_weights: bool = False
 
     @abstractmethod
     def prepare(self, batches: Iterable[Tensor], device: torch.device) -> None:
