@@ -31,7 +31,7 @@ def test_a_photo_gets_the_caption_that_it_gets_in_its_data_set(place: Place) -> 
         assert told.captions[0][0] == model.vocabulary.decode(hypothesis.tokens)
         assert told.captions[0][1] == pytest.approx(hypothesis.log_probability, abs=1e-3)
         assert told.attention is not None
-        assert told.attention.shape == (len(told.words), 4)
+        assert told.attention.shape == (len(told.words), 36)
         torch.testing.assert_close(told.attention.sum(1), torch.ones(len(told.words)))
         assert told.pixels.shape == (3, 64, 64)
 
