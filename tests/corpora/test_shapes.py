@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from captionlab.corpora.corpus import CaptionCorpus
+from captionlab.corpora.datasets import Shapes
 from captionlab.corpora.shapes import (
     Scene,
     SceneObject,
@@ -77,6 +78,20 @@ def test_what_a_caption_claims_is_checked(caption: str, true: str, false: str) -
     assert with_false_claims == set(false.split())
     for name in counts if true == "all" else true.split():
         assert counts[name][0] > 0, name
+
+
+def test_training_photos_may_have_fewer_captions_than_the_references(tmp_path: Path) -> None:
+    dataset = Shapes(tmp_path / "shapes", 4, 2, 2, 32, generator_seed=0, num_captions=1)
+    splits = dataset.read().splits
+    numbers = {name: {len(i.captions) for i in images} for name, images in splits.items()}
+    assert numbers == {"train": {1}, "val": {5}, "test": {5}}
+
+
+def test_two_objects_are_named_in_reading_order(shapes_root: Path, shapes: CaptionCorpus) -> None:
+    words = [word for image in shapes.images for c in image.captions for word in c.split()]
+    assert {"left", "above"} < set(words)
+    assert not {"right", "below", "under"} & set(words)
+    assert {len(scene.objects) for scene in read_scenes(shapes_root).values()} == {1, 2}
 
 
 def test_references_of_an_image_differ(shapes: CaptionCorpus) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ from captionlab.training.optimizers import OptimizerFactory
 from captionlab.training.schedules import Schedule
 from captionlab.training.trainer import make_trainer
 
+log = logging.getLogger(__name__)
+
 Config = Mapping[str, Any]
 
 
@@ -74,6 +77,11 @@ def build_data(config: Config) -> TrainingData:
     corpus = dataset.read()
     corpus.require(*SPLITS)
     encoder = build_encoder(config)
+    if encoder.has_random_weights:
+        log.info(
+            "the encoder's weights are random (encoder.weights=none): enough for drawings, not for "
+            "photos"
+        )
     source = build_source(config, encoder)
     views = _views(config)
     features = source.prepare(corpus, views)

@@ -127,6 +127,7 @@ class ClassifierEncoder(Encoder):
             raise ConfigError(f"encoder.{problem}")
         self.classifier = classifier
         self.weights = weights
+        self.has_random_weights = weights == "none"
         self.init_seed = init_seed
         self.grid_size = grid_size
         self.coordinates = coordinates

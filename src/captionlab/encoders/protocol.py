@@ -34,6 +34,7 @@ class Encoder(nn.Module, ABC):
             before, by an equal encoder's, `prepare` takes it and reads no images.
         num_parameters: of all layers up to the features.
         num_trained_parameters: of those, how many are trained; 0 where the encoder is frozen.
+        has_random_weights: whether it starts from weights that were trained on nothing.
     """
 
     fingerprint: str
@@ -43,6 +44,7 @@ class Encoder(nn.Module, ABC):
     calibration: Mapping[str, Tensor] = MappingProxyType({})
     num_parameters: int
     num_trained_parameters: int
+    has_random_weights: bool = False
 
     @abstractmethod
     def prepare(self, batches: Iterable[Tensor], device: torch.device) -> None:
