@@ -60,6 +60,16 @@ def printed(comparison: Comparison, width: int | None = None) -> str:
     return file.getvalue()
 
 
+def test_what_warns_of_all_groups_is_said_once(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, encoder, "lstm", 0, 0.4) for encoder in ("vgg", "resnet")]
+    for folder, warnings in zip(folders, (["random", "collapsed"], ["random"]), strict=True):
+        result = json.loads((folder / "result.json").read_text())
+        (folder / "result.json").write_text(json.dumps(result | {"warnings": warnings}))
+    notes = Comparison.read(folders).notes
+    assert "random" in notes
+    assert "vgg: collapsed" in notes
+
+
 def test_seeds_are_averaged_and_the_best_comes_first(tmp_path: Path) -> None:
     folders = [
         write_run(tmp_path, "vgg", "lstm", 0, 0.4),

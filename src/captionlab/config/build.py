@@ -42,6 +42,10 @@ from captionlab.training.trainer import make_trainer
 
 log = logging.getLogger(__name__)
 
+RANDOM_WEIGHTS = (
+    "the encoder's weights are random (encoder.weights=none): enough for drawings, not for photos"
+)
+
 Config = Mapping[str, Any]
 
 
@@ -78,10 +82,7 @@ def build_data(config: Config) -> TrainingData:
     corpus.require(*SPLITS)
     encoder = build_encoder(config)
     if encoder.has_random_weights:
-        log.info(
-            "the encoder's weights are random (encoder.weights=none): enough for drawings, not for "
-            "photos"
-        )
+        log.info("%s", RANDOM_WEIGHTS)
     source = build_source(config, encoder)
     views = _views(config)
     features = source.prepare(corpus, views)

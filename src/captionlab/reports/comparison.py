@@ -230,10 +230,15 @@ class Comparison:
     def notes(self) -> list[str]:
         """Why scores or results are missing, and what to know before quoting them."""
         remarks = set()
+        warned: dict[str, list[str]] = {}
         for group in self.groups:
+            for text in dict.fromkeys(text for run in group.results for text in run.warnings):
+                warned.setdefault(text, []).append(group.name)
             for result in group.results:
                 remarks |= {f"{name}: {reason}" for name, reason in result.missing.items()}
-                remarks |= {f"{group.name}: {text}" for text in result.warnings}
+        for text, names in warned.items():
+            of_all = len(names) == len(self.groups)
+            remarks |= {text} if of_all else {f"{name}: {text}" for name in names}
         if self.differences is None and self._no_differences:
             remarks.add(self._no_differences)
         failed = [run for run in self.runs if run.result is None]

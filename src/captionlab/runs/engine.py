@@ -142,7 +142,8 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
         peak_memory_bytes=peak_memory_bytes(),
     )
     result, predictions = _score(config, data, hypotheses)
-    result = replace(result, training=training)
+    of_encoder = [build.RANDOM_WEIGHTS] if data.encoder.has_random_weights else []
+    result = replace(result, training=training, warnings=[*result.warnings, *of_encoder])
     title = f"{folder.path.name}: {result_line(result)}"
     samples = draw_samples(title, data.corpus.splits["test"], predictions, config["seed"])
     write_atomically(folder.samples_path, samples)
