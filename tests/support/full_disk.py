@@ -108,6 +108,8 @@ def _written(event: str, details: tuple[Any, ...], root: Path) -> str | None:
     """The name of what an event writes below `root`, its digits as 0; None for other events."""
     if event not in ("open", "os.mkdir") or not isinstance(details[0], str | Path):
         return None
+    if event == "os.mkdir" and os.path.exists(details[0]):
+        return None
     if event == "open" and not details[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         return None
     path = os.path.abspath(details[0])

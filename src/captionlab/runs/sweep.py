@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from captionlab.errors import CaptionLabError, ConfigError
+from captionlab.files import is_full, unwritable
 from captionlab.run_files import RunFiles, find_runs
 from captionlab.runs.folder import check_writable
 
@@ -73,6 +74,10 @@ class SweepComparison(Callback):
             self._compare(config)
         except CaptionLabError as error:
             sys.exit(f"error: {error}")
+        except OSError as error:
+            if not is_full(error):
+                raise
+            sys.exit(f"error: {unwritable(Path(config.hydra.sweep.dir), error)}")
 
     def _compare(self, config: DictConfig) -> None:
         from captionlab.reports import Comparison
