@@ -21,7 +21,7 @@ from typing import IO, Any
 from captionlab.errors import CaptionLabError
 from captionlab.text.tokenizers import PUNCTUATION
 
-_START_SECONDS = 120.0  # METEOR loads its paraphrases on a busy machine
+_START_SECONDS = 600.0  # METEOR loads its paraphrases; 120 were too few on a busy machine
 _LINE_SECONDS = 60.0
 _LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 # A German or Turkish locale kills METEOR; the serial collector needs half the memory.
