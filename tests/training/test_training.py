@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from captionlab.devices import resolve_precision
+from captionlab.metrics.protocol import Scores
 from captionlab.objectives import Mean
 from captionlab.seeding import derive_seed, seeded
 from captionlab.text import Vocabulary
@@ -20,7 +21,7 @@ from captionlab.training.loggers import MetricsCSV
 from captionlab.training.module import CaptioningModule
 from captionlab.training.optimizers import SGD
 from captionlab.training.schedules import ConstantSchedule, CosineSchedule, PlateauSchedule
-from captionlab.types import CaptionBatch, ImageFeatures, Scores
+from captionlab.types import CaptionBatch, ImageFeatures
 
 
 def test_each_part_draws_from_a_seed_of_its_own() -> None:
