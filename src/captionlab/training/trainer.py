@@ -91,10 +91,11 @@ def make_trainer(
     if int(os.environ.get("SLURM_NTASKS", num_processes)) != num_processes:
         plugins.append(LightningEnvironment())  # SLURM's tasks are not the run's processes
     last = LastCheckpoint(folder / "checkpoints" / "last.ckpt", minutes, steps)
+    rates = [LearningRateMonitor("step")] if loggers else []  # Lightning refuses it without any
     arguments |= {
         "precision": precision,
         "logger": list(loggers),
-        "callbacks": [*callbacks, LearningRateMonitor("step"), last],
+        "callbacks": [*callbacks, *rates, last],
         "enable_progress_bar": False,  # Lightning's: `callbacks` have ours
         "default_root_dir": folder,
         "plugins": plugins,
