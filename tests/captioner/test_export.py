@@ -49,7 +49,7 @@ def captions(target: Path, pixels: Tensor, *overrides: str) -> list[tuple[int, .
 @pytest.mark.parametrize(
     "options",
     [
-        ["conditioning=pre_inject"],
+        ["conditioning=par_inject"],
         ["encoder.train=last"],
         ["decoder=transformer", "decoder.num_heads=2"],
         ["decoder=gru", "decoder.tie_embeddings=true"],
@@ -87,12 +87,15 @@ def test_a_file_holds_what_its_run_says(place: Place, tmp_path: Path) -> None:
     (run / "manifest.json").write_text('{"versions": {"torch": "2.14"}, "command": ["run.py"]}')
     export(run / "checkpoints" / "best.ckpt", file, with_encoder=False)
     facts, saved = read_facts(file), read_checkpoint(run / "checkpoints" / "best.ckpt")
+    fitted = saved["captionlab"]["features"].pop("calibration")
+    kept = facts["features"].pop("calibration")
+    assert all(torch.equal(kept[name], value) for name, value in fitted.items())
     for name, value in saved["captionlab"].items():
         assert facts[name] == json.loads(json.dumps(value)), name
     assert facts["result"] == {"scores": {"cider_d": 0.5}}
     assert facts["versions"] == {"torch": "2.14"}
     tensors = load_file(file)
-    assert tensors.keys() == saved["state_dict"].keys()
+    assert tensors.keys() == {*saved["state_dict"], *(f"calibration.{name}" for name in fitted)}
     assert all(torch.equal(tensors[name], value) for name, value in saved["state_dict"].items())
 
 

@@ -50,7 +50,7 @@ def test_a_photo_gets_the_caption_that_it_gets_in_its_data_set(
         assert caption.pixels.shape == (64, 64, 3)
         for word in caption.words:
             assert word.attention is not None
-            assert word.attention.shape == (2, 2)
+            assert word.attention.shape == (6, 6)
             assert word.attention.sum() == pytest.approx(1, abs=1e-3)
         of_words = np.prod([word.probability for word in caption.words])
         if caption.truncated:
@@ -131,7 +131,9 @@ def test_what_a_model_cannot_give_is_refused(
     place: Place, attends: PhotoCaptioner, photos: list[Path]
 ) -> None:
     merges = captionlab.load(place.run("merges", "conditioning=merge"))
-    with pytest.raises(ConfigError, match="this model has no attention; use a run with"):
+    with pytest.raises(
+        ConfigError, match="this model has no attention; use explain=occlusion, or a run"
+    ):
         merges(photos[0], attention=True)
     with pytest.raises(ConfigError, match=r"9 captions .* this search gives 1 to 3; override"):
         attends(photos[0], n_best=9)

@@ -160,7 +160,7 @@ def _damaged_photo(folder: Path) -> None:
     run(folder, "encoder=resnet99")  # composes nothing, makes nothing
     from captionlab.corpora.shapes import generate_shapes
 
-    generate_shapes(folder / "data" / "shapes", 48, 12, 12, 72, seed=0)
+    generate_shapes(folder / "data" / "shapes", 48, 12, 12, 48, seed=0, num_captions=1)
     (folder / "data" / "shapes" / "images" / "test_00002.jpg").write_bytes(b"")
 
 

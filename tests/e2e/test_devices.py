@@ -284,7 +284,7 @@ def test_two_processes_of_the_command_are_one_run(tmp_path: Path) -> None:
     several = ("trainer.devices=2", "+trainer.strategy=ddp", "trainer.accelerator=cpu")
     done = run(tmp_path, *TINY, *several, "trainer.max_epochs=1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("4 images per step on 2 devices, learning rate 0.007") == 1
+    assert done.stdout.count("4 images per step on 2 devices, learning rate 0.008") == 1
     captions, curves = results(tmp_path)
     assert len(captions.splitlines()) == 12
     assert len(curves) == 1

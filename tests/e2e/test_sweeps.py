@@ -162,12 +162,15 @@ def test_the_flag_may_stand_anywhere(tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
-    "a sweep over nothing": (("-m", "seed=range(0)"), "error: the sweep has no runs"),
+    "a sweep over nothing": (("-m", "seed=range(0)"), "error: seed=range(0) has no values"),
     "no SLURM": (("-m", "hydra/launcher=slurm", "seed=0,1"), "needs SLURM, but sbatch is not on"),
     "repeats of one run": (("repeats=3",), "error: repeats=3 is of a sweep; add -m"),
     "repeats": (("-m", "repeats=0"), "repeats must be a whole number of at least 1"),
     "jobs": (("-m", "n_jobs=0", "seed=0,1"), "n_jobs must be a whole number of at least 1"),
-    "launcher": (("-m", "hydra/launcher=pbs", "seed=0,1"), "Could not find 'hydra/launcher/pbs'"),
+    "launcher": (
+        ("-m", "hydra/launcher=pbs", "seed=0,1"),
+        "hydra/launcher=pbs is unknown; it can be basic, local, slurm",
+    ),
     "devices": (("-m", "trainer.devices=99", "seed=0,1"), "error: trainer.devices=99"),
     "devices of one run": (("trainer.devices=99",), "error: trainer.devices=99"),
     "folder": (("runs_dir={file}/runs",), "cannot be written (Not a directory); set runs_dir="),

@@ -13,7 +13,12 @@ from tests.e2e.test_commands import read, run, run_folders
 
 
 def test_an_encoder_is_trained_evaluated_and_gone_on_from(tmp_path: Path) -> None:
-    arguments = ("encoder=resnet18", "encoder.train=last", "augmentation=flip")
+    arguments = (
+        "encoder=resnet18",
+        "encoder.train=last",
+        "augmentation=flip",
+        "encoder.stage=null",
+    )
     arguments += ("trainer.max_epochs=5", "data.batch_size=8", "data.num_workers=1")
     done = run(tmp_path, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr

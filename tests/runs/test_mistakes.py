@@ -82,7 +82,7 @@ MISTAKES: dict[str, Sequence[tuple[str, str]]] = {
         ("encoder.weights=/no.pth", "'/no.pth' is no file; use imagenet, none, or the path"),
         ("-m seed=0,1 encoder.weights=imagnet", "'imagnet' is no file; use imagenet, none"),
         ("encoder=torchvision encoder.architecture=resnet18x", "the nearest are resnet18"),
-        ("encoder=resnet18 encoder.train=99", "5 stages up to its map; use at most that number"),
+        ("encoder=resnet18 encoder.train=99", "stages up to its map; use at most that number"),
     ],
     "machines": [
         ("trainer.accelerator=tpu", "torch finds no such device here; use cpu or auto"),
@@ -99,7 +99,6 @@ MISTAKES: dict[str, Sequence[tuple[str, str]]] = {
     "loggers": [
         ("logger=tensorbord", "did you mean tensorboard?"),
         ("logger=wandb logger.mode=onlin", "online, offline"),
-        ("logger=wandb logger.mode=online", "wandb login"),
         ("logger=tensorboard +logger.naem=x", "unknown option logger.naem: TensorBoardRunLogger"),
     ],
 }

@@ -18,7 +18,8 @@ from captionlab.training.module import CaptioningModule
 from captionlab.types import CaptionBatch, PixelBatch
 from tests.support.configs import checked
 
-OPTIONS = ["encoder=resnet18", "encoder.image_size=32", "decoder.hidden_dim=16", "data.min_count=1"]
+OPTIONS = ["encoder=resnet18", "encoder.stage=null", "encoder.whiten=false"]
+OPTIONS += ["encoder.image_size=32", "decoder.hidden_dim=16", "data.min_count=1"]
 OPTIONS += ["data.num_train=16", "data.num_val=6", "data.num_test=6", "data.image_size=32"]
 OPTIONS += ["data.num_workers=0", "data.batch_size=8", "trainer.max_epochs=2", "search=greedy"]
 OPTIONS += ["trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks=none"]

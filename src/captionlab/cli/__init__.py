@@ -26,12 +26,12 @@ examples:
   captionlab train -m encoder=vgg,resnet decoder=lstm,gru  # four runs, compared
   captionlab train --help                                  # every option
   captionlab data check MY_PHOTOS                          # before you train
-  captionlab caption photo.jpg --run runs/shapes           # by the best run there
-  captionlab demo --run runs/shapes                        # the same in a browser
-  captionlab evaluate RUN a.json --data FOLDER             # and other systems
+  captionlab caption photo.jpg --run runs/shapes           # by its best run
+  captionlab demo --run runs/shapes                        # in a browser
+  captionlab evaluate RUN a.json --data FOLDER             # other systems too
   captionlab report runs/shapes runs/other --out comparison
   captionlab runs list runs/shapes                         # state and scores
-  captionlab export RUN model.safetensors --with-encoder   # one file, used like RUN
+  captionlab export RUN model.safetensors --with-encoder   # one file
 
 `captionlab COMMAND --help` shows the arguments of one command."""
 
