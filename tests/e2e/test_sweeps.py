@@ -33,7 +33,7 @@ LONG = "trainer.max_epochs=2000"
 
 def command(folder: Path, *arguments: str) -> list[str]:
     places = [f"runs_dir={folder}/runs", f"cache_dir={folder}/data"]
-    return [sys.executable, str(ROOT / "run.py"), *places, *with_defaults(SMALL, arguments)]
+    return [sys.executable, str(ROOT / "run.py"), *with_defaults([*places, *SMALL], arguments)]
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
