@@ -116,7 +116,8 @@ def test_every_conditioning_trains_the_same(
 
 
 def test_the_default_optimizer_trains_the_same(cache: Path, tmp_path: Path) -> None:
-    options = ("trainer.gradient_clip_val=0.1", *NO_DROPOUT)
+    options = ["optimizer.lr=7e-3", "optimizer.betas=[0.9,0.999]", "trainer.gradient_clip_val=0.1"]
+    options += NO_DROPOUT
     assert_same_training(cache, tmp_path, 2, *options, alone=options)
 
 

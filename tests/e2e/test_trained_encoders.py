@@ -10,6 +10,7 @@ import torch
 
 from captionlab.cli import main
 from tests.e2e.test_commands import read, run, run_folders
+from tests.support.processes import with_defaults
 
 
 def test_an_encoder_is_trained_evaluated_and_gone_on_from(tmp_path: Path) -> None:
@@ -41,10 +42,10 @@ def test_an_encoder_is_trained_evaluated_and_gone_on_from(tmp_path: Path) -> Non
         assert {row["image_id"]: row["caption"] for row in csv.DictReader(file)} == written
 
     second = (*arguments, f"init_from={folder}", "+trainer.limit_train_batches=1")
-    done = run(tmp_path, *second, "encoder.train=all", "encoder.lr=1e-5")
+    done = run(tmp_path, *with_defaults(second, ["encoder.train=all", "encoder.lr=1e-5"]))
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(run_folders(tmp_path)) == 2
-    refused = run(tmp_path, *second, "encoder.train=none")
+    refused = run(tmp_path, *with_defaults(second, ["encoder.train=none"]))
     assert refused.returncode == 1
     told = refused.stdout + refused.stderr
     assert "error: init_from=" in told

@@ -59,8 +59,8 @@ def run(options: argparse.Namespace) -> None:
     examples = next(filter(None, (read_examples(c.target) for c in captioners)), [])
     with DemoServer(models, examples, options.host, options.port) as server:
         others = "" if server.is_local else ", for everyone who can reach this machine"
-        print(f"demo at {server.address}{others}; Ctrl-C ends it", flush=True)
         try:
+            print(f"demo at {server.address}{others}; Ctrl-C ends it", flush=True)
             server.serve_forever(poll_interval=0.1)
         except KeyboardInterrupt:
             print("\ndemo ended")
