@@ -116,7 +116,9 @@ def test_every_conditioning_trains_the_same(
 
 
 def test_the_default_optimizer_trains_the_same(cache: Path, tmp_path: Path) -> None:
-    options = ["optimizer.lr=7e-3", "optimizer.betas=[0.9,0.999]", "trainer.gradient_clip_val=0.1"]
+    # Adam's step has the size of the learning rate even where a gradient is rounding alone: at the
+    # drawings' 8e-3 one weight of 33,280 differs by 1.3e-5.
+    options = ["optimizer.lr=1e-4", "trainer.gradient_clip_val=0.1"]
     options += NO_DROPOUT
     assert_same_training(cache, tmp_path, 2, *options, alone=options)
 
