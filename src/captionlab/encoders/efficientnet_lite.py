@@ -12,7 +12,7 @@ from torch.nn.functional import relu6
 
 from captionlab.encoders.classifier import Classifier, ClassifierEncoder, Pooled, Train
 from captionlab.encoders.weights import PackagedFile
-from captionlab.options import Count
+from captionlab.options import Count, Natural
 from captionlab.types import Preprocessing
 
 _WEIGHTS = PackagedFile(
@@ -115,7 +115,7 @@ class EfficientNetLite0Encoder(ClassifierEncoder):
         self,
         weights: str = "imagenet",
         image_size: Count | None = None,
-        init_seed: int = 0,
+        init_seed: Natural = 0,
         pooled: Pooled = "features",
         train: Train = "none",
         grid_size: Count | None = None,

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -21,13 +20,14 @@ from captionlab.corpora import CaptionCorpus
 from captionlab.errors import StorageError
 from captionlab.features.store import (
     CALIBRATION,
+    ArrayFile,
     FeatureStore,
     digest_of,
     read_calibration,
     require_space,
     write_manifest,
 )
-from captionlab.files import unwritable, write_atomically, write_json
+from captionlab.files import write_atomically, write_json
 from captionlab.images.augmentation import View
 from captionlab.images.pixels import Photos, pixel_batches
 from captionlab.images.preprocessing import normalise
@@ -148,7 +148,7 @@ class _Builder:
             self._check_space()
             self.folder.mkdir(exist_ok=True)
         arrays = {
-            name: _ArrayFile(self.folder / f"{name}.npy", shape, done == 0)
+            name: ArrayFile(self.folder / f"{name}.npy", shape, done == 0)
             for name, shape in self.shapes.items()
         }
         began = time.perf_counter()
@@ -220,7 +220,7 @@ class _Builder:
 
     def _finish(
         self,
-        arrays: dict[str, _ArrayFile],
+        arrays: dict[str, ArrayFile],
         seconds: float,
         blocks: list[dict[str, Any]],
     ) -> None:
@@ -233,50 +233,6 @@ class _Builder:
         ids = [image.image_id for image in self.images]
         rows = {name: array.rows for name, array in arrays.items()}
         write_manifest(self.folder, facts, rows, blocks, ids)
-
-
-class _ArrayFile:
-    """A .npy file that is filled from its beginning.
-
-    Written by plain writes: a full disk is an error of theirs, and the end of the process (SIGBUS)
-    where memory maps are written.
-
-    Args:
-        path: of the file.
-        shape: of the float16 array.
-        create: whether it is made anew.
-
-    Attributes:
-        rows: what is written, as a memory map.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, ...], create: bool) -> None:
-        self.path = path
-        try:
-            if create:
-                np.lib.format.open_memmap(path, mode="w+", dtype=_HALF, shape=shape)
-            self.rows: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
-            self._file = path.open("r+b", buffering=0)
-        except OSError as error:
-            raise unwritable(path, error) from error
-
-    def write(self, begin: int, values: Any) -> None:
-        """Write rows from number `begin` on."""
-        row_bytes = self.rows.nbytes // len(self.rows)
-        try:
-            self._file.seek(self.rows.offset + begin * row_bytes)
-            rest = np.ascontiguousarray(values).view(np.uint8).ravel().data
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            raise unwritable(self.path, error) from error
-
-    def flush(self) -> None:
-        """Bring to the disk what was written."""
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise unwritable(self.path, error) from error
 
 
 def prepare(

@@ -21,7 +21,13 @@ from captionlab.corpora.corpus import CaptionedImage
 from captionlab.errors import DataError
 from captionlab.features.arrays import SUFFIXES, Member, as_float, ids_beside, members
 from captionlab.features.source import StoredFeatures
-from captionlab.features.store import FeatureStore, digest_of, require_space, write_manifest
+from captionlab.features.store import (
+    ArrayFile,
+    FeatureStore,
+    digest_of,
+    require_space,
+    write_manifest,
+)
 from captionlab.files import new_folder, write_json
 from captionlab.images.augmentation import View
 from captionlab.locks import OwnedLock
@@ -254,21 +260,17 @@ def _copy(file: FeatureFile, corpus: CaptionCorpus, folder: Path, facts: dict[st
     require_space(folder.parent, len(rows), needed)
     positions = f"{shape.num_positions} positions" if shape.num_positions else "vectors"
     log.info("features %s: %s of %d channels", file.path, positions, shape.pooled_dim)
-    arrays = {
-        name: np.lib.format.open_memmap(
-            folder / f"{name}.npy", mode="w+", dtype=np.float16, shape=size
-        )
-        for name, size in sizes.items()
-    }
+    files = {n: ArrayFile(folder / f"{n}.npy", size, create=True) for n, size in sizes.items()}
+    arrays = {name: array.rows for name, array in files.items()}
     blocks: list[dict[str, Any]] = []
     for begin in _shown(range(0, len(rows), _BLOCK), "copying features", "blocks"):
         end = min(begin + _BLOCK, len(rows))
         features = file.read(rows[begin:end])
         for name, values in (("grid", features.grid), ("pooled", features.pooled)):
             _check_values(values, images[begin:end], file.path)
-            arrays[name][begin:end] = values.half().numpy()
+            files[name].write(begin, values.half().numpy())
         blocks.append({"end": end, **{n: digest_of(a[begin:end]) for n, a in arrays.items()}})
-    for array in arrays.values():
+    for array in files.values():
         array.flush()
     write_manifest(folder, {**facts, "encode_dtype": "given"}, arrays, blocks, images)
 

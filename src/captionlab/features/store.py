@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from captionlab.errors import StorageError
-from captionlab.files import write_json
+from captionlab.files import unwritable, write_json
 from captionlab.types import FeatureShape, ImageFeatures
 
 CALIBRATION = "calibration.npz"  # of random weights
@@ -127,6 +128,50 @@ def _digest_of_file(file: FileIO, num_bytes: int) -> str:
         digest.update(buffer[:read])
         num_bytes -= read
     return digest.hexdigest()[:16]
+
+
+class ArrayFile:
+    """A .npy file that is filled from its beginning.
+
+    Written by plain writes: a full disk is an error of theirs, and the end of the process (SIGBUS)
+    where memory maps are written.
+
+    Args:
+        path: of the file.
+        shape: of the float16 array.
+        create: whether it is made anew.
+
+    Attributes:
+        rows: what is written, as a memory map.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], create: bool) -> None:
+        self.path = path
+        try:
+            if create:
+                np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+            self.rows: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
+            self._file = path.open("r+b", buffering=0)
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+    def write(self, begin: int, values: Any) -> None:
+        """Write rows from number `begin` on."""
+        row_bytes = self.rows.nbytes // len(self.rows)
+        try:
+            self._file.seek(self.rows.offset + begin * row_bytes)
+            rest = np.ascontiguousarray(values).view(np.uint8).ravel().data
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def flush(self) -> None:
+        """Bring to the disk what was written."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
 
 def require_space(folder: Path, num_images: int, num_bytes: int) -> None:
