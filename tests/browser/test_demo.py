@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +13,10 @@ from PIL import Image
 
 import captionlab
 from captionlab.demo import DemoModel, DemoServer, read_examples
+from tests.browser.conftest import BROWSER
 from tests.support.runs import Place
 
 playwright = pytest.importorskip("playwright.sync_api", reason="run by nox -s browser")
-BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not BROWSER, reason="there is no chromium")
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -36,15 +34,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
         yield server
         server.shutdown()
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        # Without a sandbox: containers of continuous integration run as root.
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[(1600, "light"), (400, "dark")], ids=["wide-light", "narrow-dark"])

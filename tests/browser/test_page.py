@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,10 @@ import pytest
 from captionlab.reports import Comparison
 from captionlab.reports.page import write_attention
 from captionlab.run_files import RunFiles
+from tests.browser.conftest import BROWSER
 from tests.support.results import NUM_IMAGES, Results
 
 playwright = pytest.importorskip("playwright.sync_api", reason="run by nox -s browser")
-BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not BROWSER, reason="there is no chromium")
 
 LOOKS = "looks twice"
@@ -48,15 +46,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs.append(results.failed("broken", "DataError: <i>no photo</i>"))
     Comparison.read(runs).write(results.folder / "report")
     return results.folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        # Without a sandbox: containers of continuous integration run as root.
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[(1600, "light"), (400, "dark")], ids=["wide-light", "narrow-dark"])
