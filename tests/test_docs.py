@@ -61,7 +61,10 @@ def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if code(page)], ids=lambda page: page.stem)
-def test_the_examples_of_a_page_run(page: Path, own_package: Path) -> None:
+def test_the_examples_of_a_page_run(
+    page: Path, own_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # some write files
     names: dict[str, Any] = {}
     for example in code(page):
         exec(example, names)
