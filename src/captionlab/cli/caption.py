@@ -13,6 +13,7 @@ from captionlab.cli.caption_output import FORMATS, open_output
 from captionlab.cli.terminal import Commands, add_set
 from captionlab.errors import ConfigError, printable
 from captionlab.files import write_atomically
+from captionlab.progress import bar
 from captionlab.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -126,9 +127,7 @@ def _captions(
     method: str | None,
     options: argparse.Namespace,
 ) -> Iterator[PhotoCaption]:
-    """With a progress bar where a person is watching, and the captions go elsewhere."""
-    from tqdm import tqdm
-
+    """With a progress bar, unless the captions themselves go to the terminal."""
     captions = captioner.stream(
         photos,
         n_best=options.n_best,
@@ -138,12 +137,13 @@ def _captions(
         on_error="return",
         num_workers=captioner.num_workers if len(photos) > _FEW else 0,
     )
-    hidden = not sys.stderr.isatty() or (options.out is None and sys.stdout.isatty())
-    bar = tqdm(total=len(photos), desc="captioning", unit="photo", disable=hidden, leave=False)
-    with bar:
+    if options.out is None and sys.stdout.isatty():
+        yield from captions
+        return
+    with bar("captioning", len(photos), "photos") as shown:
         for caption in captions:
             yield caption
-            bar.update()
+            shown.advance()
 
 
 def _draw(picture: Path, caption: PhotoCaption, method: str) -> None:
