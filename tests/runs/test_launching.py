@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from omegaconf import OmegaConf
 from captionlab.errors import ConfigError
 from captionlab.options import options_of
 from captionlab.runs.folder import RunFolder
-from captionlab.runs.launching import cluster, machine, slurm
+from captionlab.runs.launching import cluster, local, machine, slurm
 from captionlab.runs.launching.launcher import SweepRun
 from captionlab.runs.launching.local import LocalLauncher
 from captionlab.runs.launching.script import array_script
@@ -184,3 +185,31 @@ def test_a_cluster_that_is_silent_is_not_waited_for_without_end(
     monkeypatch.setattr(slurm, "_SILENCE_SECONDS", 0.0)
     with pytest.raises(Exception, match="squeue gives no answer"):
         launcher()._wait([element])
+
+
+def test_runs_with_different_encoders_start_first(tmp_path: Path) -> None:
+    names = ["vgg", "vgg", "resnet", "vgg", "resnet"]
+    runs = {
+        number: replace(sweep_run(tmp_path), config=OmegaConf.create({"encoder": name, "data": {}}))
+        for number, name in enumerate(names, 1)
+    }
+    assert [number for number, _ in local._first_of_each_encoder(runs)] == [1, 3, 2, 5, 4]
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("", ""),
+        ("\n", ""),
+        ("epoch 1\nepoch 2\n\n", ": epoch 2"),
+        ("epoch 1\nepoch \x1b[2J", r": epoch \x1b[2J"),
+        ("é" * 3000 + "\nend", ": end"),
+    ],
+)
+def test_the_last_words_of_a_run_are_its_last_full_line(
+    tmp_path: Path, output: str, words: str
+) -> None:
+    folder = RunFolder(tmp_path)
+    assert local._last_words(folder) == ""
+    folder.output_path.write_text(output, encoding="utf-8")
+    assert local._last_words(folder) == words

@@ -7,23 +7,26 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from captionlab.errors import printable
 from captionlab.locks import beating
 from captionlab.options import Count
 from captionlab.progress import LogDisplay, current_display, shown_on
 from captionlab.progress.terminal import shown_on_terminal
 from captionlab.runs.command import DISTRIBUTED, SLURM_TASK
-from captionlab.runs.folder import check_writable
+from captionlab.runs.folder import RunFolder, check_writable
 from captionlab.runs.launching import machine
 from captionlab.runs.launching.launcher import SweepLauncher, SweepRun
 from captionlab.runs.place import VARIABLE, SweepPlace
 from captionlab.runs.stopping import die_with_parent
 
 _POLL_SECONDS = 0.1
+_LONGEST_LINE = 2**12  # bytes of output.log that are searched for its last line
 _GRACE_SECONDS = 20.0  # for a run to write that it was stopped
 
 
@@ -41,11 +44,12 @@ class LocalLauncher(SweepLauncher):
     """Shares this machine's cores and cards out among runs.
 
     Args:
-        n_jobs: runs at a time; with more than one, each prints into `output.log` in its folder.
+        n_jobs: the most runs at a time; with more than one, each prints into `output.log` in its
+            folder, and a terminal shows the last line of each.
     """
 
     def __init__(self, n_jobs: Count = 1) -> None:
-        self.n_jobs = n_jobs
+        self.n_jobs = self._at_once = n_jobs
         self.check_own_options()
 
     def check_machine(self, runs: Sequence[SweepRun]) -> None:
@@ -57,21 +61,23 @@ class LocalLauncher(SweepLauncher):
 
     def run_all(self, runs: dict[int, SweepRun]) -> None:
         self._free_gpus = list(self._gpus)
-        self._ports = machine.free_ports(self.n_jobs)
+        self._at_once = min(self.n_jobs, len(runs))
+        self._ports = machine.free_ports(self._at_once)
         self._seconds: list[float] = []  # of the runs that ended
-        waiting = list(runs.items())
+        waiting = list(runs.items()) if self._at_once == 1 else _first_of_each_encoder(runs)
         running: list[_Process] = []
+        last_lines: list[str] = []
         idle = [run for run in runs.values() if run.folder.condition != "running"]
         for run in idle:
             run.folder.cluster_path.unlink(missing_ok=True)
             run.folder.set_state("queued", command=run.command)
         # A run that has the terminal to itself shows how far it is.
-        own = shown_on_terminal() if self.n_jobs > 1 else shown_on(LogDisplay())
+        own = shown_on_terminal() if self._at_once > 1 else shown_on(LogDisplay())
         try:
             with beating(*(run.folder.status_path for run in idle)), own:
                 shown = current_display().begin("sweep", len(runs), "runs", in_log=False)
                 while waiting or running:
-                    while waiting and len(running) < self.n_jobs:
+                    while waiting and len(running) < self._at_once:
                         cards = self._cards_for(waiting[0][1])
                         if cards is None:  # until another run ends
                             break
@@ -83,6 +89,10 @@ class LocalLauncher(SweepLauncher):
                         self._end(process)
                         shown.advance()
                     shown.advance(0)  # time goes on
+                    lines = [self._last_line(process) for process in running]
+                    if self._at_once > 1 and lines != last_lines:
+                        current_display().show(lines)
+                        last_lines = lines
         except BaseException as error:
             _stop(running)
             reason = getattr(error, "reason", "the sweep failed")
@@ -96,7 +106,7 @@ class LocalLauncher(SweepLauncher):
             return []
         wanted = machine.num_devices(run.trainer)
         if wanted is None:  # a fair share
-            wanted = max(1, len(self._gpus) // self.n_jobs)
+            wanted = max(1, len(self._gpus) // self._at_once)
         if len(self._free_gpus) < wanted:
             return None
         cards, self._free_gpus = self._free_gpus[:wanted], self._free_gpus[wanted:]
@@ -109,9 +119,9 @@ class LocalLauncher(SweepLauncher):
         environment[VARIABLE] = str(SweepPlace(number, self.num_runs, num_waiting, mean))
         port = self._ports.pop()
         output = None
-        if self.n_jobs > 1:
+        if self._at_once > 1:
             num_processes = max(1, machine.num_devices(run.trainer) or 1)
-            threads = max(1, machine.num_cores() // (self.n_jobs * num_processes))
+            threads = max(1, machine.num_cores() // (self._at_once * num_processes))
             environment.setdefault("OMP_NUM_THREADS", str(threads))
             environment["MASTER_PORT"] = str(port)
             if self._gpus:
@@ -142,10 +152,38 @@ class LocalLauncher(SweepLauncher):
             folder.set_state("failed", reason, command=process.run.command)
         if folder.state == "complete":
             self._seconds.append(time.monotonic() - process.began)
-        if self.n_jobs > 1:
-            self.say(process.number, process.run, f": {folder.state}")
+        if self._at_once > 1:
+            self.say(process.number, process.run, f": {folder.state}{_last_words(folder)}")
         elif code < 0 and sys.stdout.isatty():
             print("\x1b[?25h", end="", flush=True)  # the cursor, which it hid beside its bars
+
+    def _last_line(self, process: _Process) -> str:
+        """What a run said last, for a terminal."""
+        run = process.run
+        return f"[{process.number}/{self.num_runs}] {run.label}{_last_words(run.folder)}"
+
+
+def _last_words(folder: RunFolder) -> str:
+    """The last line of what a run printed, after a colon; nothing if there is none."""
+    with suppress(OSError), folder.output_path.open("rb") as output:
+        output.seek(max(0, output.seek(0, os.SEEK_END) - _LONGEST_LINE))
+        lines = output.read().decode(errors="replace").split("\n")
+        if last := next((line for line in reversed(lines) if line.strip()), ""):
+            return f": {printable(last)}"
+    return ""
+
+
+def _first_of_each_encoder(runs: dict[int, SweepRun]) -> list[tuple[int, SweepRun]]:
+    """Runs in an order in which those that run at a time do not wait for the same features."""
+    seen: Counter[str] = Counter()
+
+    def turn(item: tuple[int, SweepRun]) -> int:
+        config = item[1].config
+        key = repr((config.encoder, config.data))
+        seen[key] += 1
+        return seen[key]
+
+    return sorted(runs.items(), key=turn)
 
 
 def _stop(processes: Sequence[_Process]) -> None:
