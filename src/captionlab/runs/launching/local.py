@@ -28,7 +28,9 @@ _GRACE_SECONDS = 20.0  # for a run to write that it was stopped
 
 
 @dataclass
-class _Process:
+class RunProcess:
+    """A run that was started."""
+
     number: int
     run: SweepRun
     popen: subprocess.Popen[bytes]
@@ -55,12 +57,16 @@ class LocalLauncher(SweepLauncher):
             machine.check_devices(run.trainer, len(self._gpus))
             check_writable(Path(run.config.cache_dir), "cache_dir")
 
-    def run_all(self, runs: dict[int, SweepRun]) -> None:
-        self._free_gpus = list(self._gpus)
+    def open(self, gpus: Sequence[str]) -> None:
+        """Begin to share out this machine, with these of its cards."""
+        self._gpus, self._free_gpus = list(gpus), list(gpus)
         self._ports = machine.free_ports(self.n_jobs)
         self._seconds: list[float] = []  # of the runs that ended
+
+    def run_all(self, runs: dict[int, SweepRun]) -> None:
+        self.open(self._gpus)
         waiting = list(runs.items())
-        running: list[_Process] = []
+        running: list[RunProcess] = []
         idle = [run for run in runs.values() if run.folder.condition != "running"]
         for run in idle:
             run.folder.cluster_path.unlink(missing_ok=True)
@@ -84,7 +90,7 @@ class LocalLauncher(SweepLauncher):
                         shown.advance()
                     shown.advance(0)  # time goes on
         except BaseException as error:
-            _stop(running)
+            stop(running)
             reason = getattr(error, "reason", "the sweep failed")
             for _, run in waiting:
                 run.folder.set_state("stopped", f"{reason} before it started", command=run.command)
@@ -102,7 +108,7 @@ class LocalLauncher(SweepLauncher):
         cards, self._free_gpus = self._free_gpus[:wanted], self._free_gpus[wanted:]
         return cards
 
-    def _start(self, number: int, run: SweepRun, cards: list[str], num_waiting: int) -> _Process:
+    def _start(self, number: int, run: SweepRun, cards: list[str], num_waiting: int) -> RunProcess:
         environment = {k: v for k, v in os.environ.items() if k not in (*DISTRIBUTED, *SLURM_TASK)}
         environment["CAPTIONLAB_SWEEP"] = "1"
         mean = sum(self._seconds) / max(1, len(self._seconds))
@@ -128,9 +134,10 @@ class LocalLauncher(SweepLauncher):
         )
         if output is not None:
             output.close()
-        return _Process(number, run, popen, cards, port, time.monotonic())
+        return RunProcess(number, run, popen, cards, port, time.monotonic())
 
-    def _end(self, process: _Process) -> None:
+    def release(self, process: RunProcess) -> None:
+        """Take back what a process had that has ended; its run failed if it does not say how."""
         self._free_gpus += process.gpus
         self._ports.append(process.port)
         code, folder = process.popen.returncode, process.run.folder
@@ -140,6 +147,10 @@ class LocalLauncher(SweepLauncher):
             how = f"signal {-code}" if code < 0 else f"exit status {code}"
             reason = f"the process of the run ended with {how}"
             folder.set_state("failed", reason, command=process.run.command)
+
+    def _end(self, process: RunProcess) -> None:
+        self.release(process)
+        code, folder = process.popen.returncode, process.run.folder
         if folder.state == "complete":
             self._seconds.append(time.monotonic() - process.began)
         if self.n_jobs > 1:
@@ -148,7 +159,7 @@ class LocalLauncher(SweepLauncher):
             print("\x1b[?25h", end="", flush=True)  # the cursor, which it hid beside its bars
 
 
-def _stop(processes: Sequence[_Process]) -> None:
+def stop(processes: Sequence[RunProcess]) -> None:
     """End runs: each is asked to, then made to."""
     for process in processes:
         process.popen.terminate()
