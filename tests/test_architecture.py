@@ -57,6 +57,7 @@ LIVES_IN = {
     "omegaconf": {"config", "runs", "hydra_plugins"},
     "pytorch_lightning": {"config", "batches", "training", "runs"},
     "wandb": {"training/wandb_logger.py"},
+    "optuna": {"runs/tuning/study.py", "runs/tuning/search.py", "runs/tuning/tune.py"},
     "rich": {"reports", "cli", "progress/terminal.py"},
 }
 

@@ -15,11 +15,14 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from captionlab.cli import _parser
+from captionlab.cli import _parser, tune
 from captionlab.config.checks import check
+from captionlab.config.overrides import check_overrides
+from captionlab.config.space import split_space
 from captionlab.corpora import read_corpus
 from captionlab.corpora.shapes import generate_shapes
 from captionlab.metrics import registry
+from captionlab.runs.main import config_loader
 from tests.support.configs import CONF, composed
 
 ROOT = Path(__file__).parent.parent
@@ -110,6 +113,12 @@ TYPED = [(page, words) for page in PAGES for words in commands(page)]
     ("page", "words"), TYPED, ids=[f"{page.stem}: {' '.join(words)}" for page, words in TYPED]
 )
 def test_every_command_of_a_page_is_understood(page: Path, words: list[str]) -> None:
+    if words[1:2] == ["tune"]:
+        options = tune._parser().parse_intermixed_args(words[2:])
+        loader = config_loader(None)
+        check_overrides(options.overrides, loader)
+        assert split_space(options.overrides, loader)[0], "a space"
+        return
     overrides = words[2:] if words[0] == "python" or words[1:2] == ["train"] else None
     if overrides is None:
         _parser().parse_args(words[1:])

@@ -11,6 +11,8 @@ from captionlab.locks import Owner, is_fresh
 
 State = Literal["queued", "running", "stopped", "failed", "complete"]
 Condition = Literal["queued", "running", "stopped", "failed", "complete", "dead"]
+# Reasons of stopped runs that wait for nobody: with test=false, and by `captionlab tune`.
+TRAINED, PRUNED = "trained, not tested", "pruned"
 
 
 class RunFiles:
@@ -107,9 +109,9 @@ class RunFiles:
             return f"its process was killed, or its machine died; {resume}"
         if status is not None and status["reason"]:
             line = str(status["reason"]).splitlines()[0]
-            return (
-                f"{line}; run the same command again to resume" * (condition == "stopped") or line
-            )
+            if line.startswith((TRAINED, PRUNED)):
+                resume = "`captionlab runs retry` resumes it"
+            return f"{line}; {resume}" if condition == "stopped" else line
         return f"not finished ({condition or 'never started'})"
 
     @staticmethod

@@ -13,7 +13,7 @@ from captionlab import __version__
 from captionlab.cli import main
 
 CONF = Path(__file__).parents[2] / "conf"
-COMMANDS = ("train", "caption", "evaluate", "report", "data", "features")
+COMMANDS = ("train", "tune", "caption", "evaluate", "report", "data", "features")
 
 
 @cache

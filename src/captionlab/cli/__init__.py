@@ -17,6 +17,7 @@ from captionlab.cli import (
     inspect,
     report,
     runs,
+    tune,
 )
 from captionlab.errors import CaptionLabError
 from captionlab.progress.terminal import shown_on_terminal
@@ -26,6 +27,7 @@ examples:
   captionlab train -m encoder=vgg,resnet decoder=lstm,gru  # four runs, compared
   captionlab train --help                                  # every option
   captionlab data check MY_PHOTOS                          # before you train
+  captionlab tune 'decoder.dropout=interval(0, 0.5)'       # search a range
   captionlab caption photo.jpg --run runs/shapes           # by its best run
   captionlab demo --run runs/shapes                        # in a browser
   captionlab evaluate RUN a.json --data FOLDER             # other systems too
@@ -50,8 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from captionlab.cli import train
 
         return train.run(arguments[1:])
-    options = _parser().parse_args(arguments)
     try:
+        if arguments[:1] == ["tune"]:  # its overrides and flags may be mixed
+            tune.run(arguments[1:])
+            return 0
+        options = _parser().parse_args(arguments)
         with shown_on_terminal():
             status: int | None = options.command(options)
     except CaptionLabError as error:
@@ -70,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"captionlab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("train", help="train, test and score one run, or a sweep with -m")
+    commands.add_parser("tune", help="search for the options that validate best")
     for command in (caption, demo, evaluate, report, runs, export, inspect, data, features):
         command.add_parser(commands)
     return parser

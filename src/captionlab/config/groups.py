@@ -40,6 +40,8 @@ class RunOptions:
         n_jobs: runs of a sweep at a time, on this machine.
         repeats: runs of each combination of a sweep, with seeds `seed`, `seed + 1` and so on.
         retry: whether a run of a sweep that failed before is tried again.
+        test: whether the trained run is scored on the test images; false leaves that to a later
+            `test=true` of the same run.
     """
 
     name: str
@@ -52,6 +54,7 @@ class RunOptions:
     n_jobs: Count = 1
     repeats: Count = 1
     retry: Literal["failed", "none"] = "failed"
+    test: bool = True
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from captionlab.metrics.registry import RANKING, in_order
 from captionlab.progress import bar, current_display
 from captionlab.progress.terminal import shown_on_terminal
 from captionlab.reports.samples import draw_samples
+from captionlab.run_files import TRAINED
 from captionlab.runs.folder import RunFolder
 from captionlab.runs.identity import identity
 from captionlab.runs.outcome import outcome_of
@@ -44,6 +45,7 @@ from captionlab.runs.process import (
     return_freed_memory,
 )
 from captionlab.runs.ranks import is_leader, rank
+from captionlab.runs.stopping import Stopped
 from captionlab.training.callbacks import best_checkpoint
 from captionlab.training.checkpoints import latest_checkpoint, read_checkpoint
 from captionlab.training.epoch_report import EpochReport
@@ -115,6 +117,9 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
         )
     module = build.build_module(config, data, {"config": config, "features": _named(data.features)})
     last, best = _train(config, folder, data, module, trainer)
+    if not config["test"]:
+        _leave_untested(folder, leads)
+        return None
     module.load_state_dict(best["state_dict"])
     if leads:
         prepare_metrics()  # they load while the test is decoded
@@ -196,6 +201,13 @@ def _train(
         trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
         last = read_checkpoint(folder.last_checkpoint)
     return last, read_checkpoint(folder.best_checkpoint)
+
+
+def _leave_untested(folder: RunFolder, leads: bool) -> None:
+    """End the first process of a run before its test, as a stopped run."""
+    if leads:
+        log.info("%s (test=false)", TRAINED)
+        raise Stopped(TRAINED, 0)
 
 
 def _progress(checkpoint: Mapping[str, Any]) -> str:

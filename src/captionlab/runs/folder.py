@@ -93,7 +93,7 @@ class RunFolder(RunFiles):
         """
         manifest = self.read_json(self.manifest_path) or {}
         if manifest.get("identity", identity) != identity:
-            keys = sorted(_differing(manifest["identity"], identity))
+            keys = sorted(differing(manifest["identity"], identity))
             raise RunError(
                 f"{self.path} was made by another configuration (it differs in {', '.join(keys)}); "
                 "choose another name=, or remove the folder."
@@ -120,12 +120,13 @@ class RunFolder(RunFiles):
         return Result.read(self.result_path) if self.state == "complete" else None
 
 
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> set[str]:
+def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> set[str]:
+    """Dotted names of the values in which two nested mappings differ."""
     found = set()
     for key in old.keys() | new.keys():
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            found |= _differing(before, after, f"{prefix}{key}.")
+            found |= differing(before, after, f"{prefix}{key}.")
         elif before != after:
             found.add(f"{prefix}{key}")
     return found

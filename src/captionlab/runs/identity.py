@@ -23,6 +23,7 @@ _WITHOUT_EFFECT = (
     "n_jobs",
     "repeats",
     "retry",
+    "test",
     "logger",
     "compile",
     "data.root",  # the identity has what lies there

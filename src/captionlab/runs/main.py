@@ -22,6 +22,7 @@ from hydra._internal.utils import (
     create_automatic_config_search_path,
     get_args_parser,
 )
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -183,26 +184,40 @@ def _parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Na
     return options
 
 
+def config_loader(config_dir: str | None, config_path: str | None = None) -> ConfigLoader:
+    """What composes configurations, from the files of the package and those of the user.
+
+    Args:
+        config_dir: folder of the user's own groups and options.
+        config_path: in place of the package's files.
+
+    Raises:
+        ConfigError: if `config_dir` is no folder.
+    """
+    path = create_automatic_config_search_path(None, None, config_path or _CONF)
+    if config_dir is not None:
+        folder = Path(config_dir).absolute()
+        if not folder.is_dir():
+            raise ConfigError(
+                f"--config-dir {config_dir} is no folder; give the one that holds your "
+                "GROUP/OPTION.yaml files."
+            )
+        schema = SearchPathQuery(provider="schema")
+        path.prepend(provider="command-line", path=f"file://{folder}", anchor=schema)
+    return ConfigLoaderImpl(path)
+
+
 def _check(options: argparse.Namespace, words: Sequence[str]) -> None:
     """Find mistakes in the names of flags, groups and options.
 
     Raises:
         ConfigError: saying how to mend them.
     """
-    path = create_automatic_config_search_path(None, None, options.config_path or _CONF)
-    if options.config_dir is not None:
-        folder = Path(options.config_dir).absolute()
-        if not folder.is_dir():
-            raise ConfigError(
-                f"--config-dir {options.config_dir} is no folder; give the one that holds your "
-                "GROUP/OPTION.yaml files."
-            )
-        schema = SearchPathQuery(provider="schema")
-        path.prepend(provider="command-line", path=f"file://{folder}", anchor=schema)
     is_sweep = options.multirun or "hydra.mode=MULTIRUN" in options.overrides
     command = ["captionlab", "train"] if sys.argv[1:2] == ["train"] else ["python", "run.py"]
     mended = [*command, "-m", *words]
-    loader, config_name = ConfigLoaderImpl(path), options.config_name or CONFIG_NAME
+    loader = config_loader(options.config_dir, options.config_path)
+    config_name = options.config_name or CONFIG_NAME
     check_overrides(options.overrides, loader, config_name, None if is_sweep else mended)
     launcher = [word for word in options.overrides if re.match(r"hydra[./]launcher", word)]
     if launcher and not is_sweep:

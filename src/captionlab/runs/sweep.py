@@ -52,6 +52,11 @@ class SweepComparison(Callback):
         """The same, of the folder of a sweep."""
         launcher = str(config.hydra.launcher._target_)
         try:
+            if not config.test:
+                raise ConfigError(
+                    "test=false leaves a sweep nothing to compare; leave it out. "
+                    "`captionlab tune` searches by validation alone."
+                )
             if config.repeats != 1 and not launcher.startswith("hydra_plugins.captionlab"):
                 raise ConfigError(
                     f"repeats={config.repeats} works with hydra/launcher=local and slurm, found "

@@ -134,7 +134,7 @@ def ending_wandb() -> Iterator[None]:
     try:
         yield
     except SystemExit as stop:
-        _finish(stop.code if isinstance(stop.code, int) else 1, is_stopped=True)
+        _finish(stop.code if isinstance(stop.code, int) else 1, is_stopped=stop.code != 0)
         raise
     except BaseException:
         _finish(1)

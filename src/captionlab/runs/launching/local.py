@@ -31,7 +31,9 @@ _GRACE_SECONDS = 20.0  # for a run to write that it was stopped
 
 
 @dataclass
-class _Process:
+class RunProcess:
+    """A run that was started."""
+
     number: int
     run: SweepRun
     popen: subprocess.Popen[bytes]
@@ -49,7 +51,7 @@ class LocalLauncher(SweepLauncher):
     """
 
     def __init__(self, n_jobs: Count = 1) -> None:
-        self.n_jobs = self._at_once = n_jobs
+        self.n_jobs = n_jobs
         self.check_own_options()
 
     def check_machine(self, runs: Sequence[SweepRun]) -> None:
@@ -59,25 +61,29 @@ class LocalLauncher(SweepLauncher):
             machine.check_devices(run.trainer, len(self._gpus))
             check_writable(Path(run.config.cache_dir), "cache_dir")
 
-    def run_all(self, runs: dict[int, SweepRun]) -> None:
-        self._free_gpus = list(self._gpus)
-        self._at_once = min(self.n_jobs, len(runs))
-        self._ports = machine.free_ports(self._at_once)
+    def open(self, gpus: Sequence[str]) -> None:
+        """Begin to share out this machine, with these of its cards."""
+        self._gpus, self._free_gpus = list(gpus), list(gpus)
+        self._ports = machine.free_ports(self.n_jobs)
         self._seconds: list[float] = []  # of the runs that ended
-        waiting = list(runs.items()) if self._at_once == 1 else _first_of_each_encoder(runs)
-        running: list[_Process] = []
+
+    def run_all(self, runs: dict[int, SweepRun]) -> None:
+        self.n_jobs = min(self.n_jobs, len(runs))  # no later batch of the sweeper is larger
+        self.open(self._gpus)
+        waiting = list(runs.items()) if self.n_jobs == 1 else _first_of_each_encoder(runs)
+        running: list[RunProcess] = []
         last_lines: list[str] = []
         idle = [run for run in runs.values() if run.folder.condition != "running"]
         for run in idle:
             run.folder.cluster_path.unlink(missing_ok=True)
             run.folder.set_state("queued", command=run.command)
         # A run that has the terminal to itself shows how far it is.
-        own = shown_on_terminal() if self._at_once > 1 else shown_on(LogDisplay())
+        own = shown_on_terminal() if self.n_jobs > 1 else shown_on(LogDisplay())
         try:
             with beating(*(run.folder.status_path for run in idle)), own:
                 shown = current_display().begin("sweep", len(runs), "runs", in_log=False)
                 while waiting or running:
-                    while waiting and len(running) < self._at_once:
+                    while waiting and len(running) < self.n_jobs:
                         cards = self._cards_for(waiting[0][1])
                         if cards is None:  # until another run ends
                             break
@@ -90,11 +96,11 @@ class LocalLauncher(SweepLauncher):
                         shown.advance()
                     shown.advance(0)  # time goes on
                     lines = [self._last_line(process) for process in running]
-                    if self._at_once > 1 and lines != last_lines:
+                    if self.n_jobs > 1 and lines != last_lines:
                         current_display().show(lines)
                         last_lines = lines
         except BaseException as error:
-            _stop(running)
+            stop(running)
             reason = getattr(error, "reason", "the sweep failed")
             for _, run in waiting:
                 run.folder.set_state("stopped", f"{reason} before it started", command=run.command)
@@ -106,22 +112,22 @@ class LocalLauncher(SweepLauncher):
             return []
         wanted = machine.num_devices(run.trainer)
         if wanted is None:  # a fair share
-            wanted = max(1, len(self._gpus) // self._at_once)
+            wanted = max(1, len(self._gpus) // self.n_jobs)
         if len(self._free_gpus) < wanted:
             return None
         cards, self._free_gpus = self._free_gpus[:wanted], self._free_gpus[wanted:]
         return cards
 
-    def _start(self, number: int, run: SweepRun, cards: list[str], num_waiting: int) -> _Process:
+    def _start(self, number: int, run: SweepRun, cards: list[str], num_waiting: int) -> RunProcess:
         environment = {k: v for k, v in os.environ.items() if k not in (*DISTRIBUTED, *SLURM_TASK)}
         environment["CAPTIONLAB_SWEEP"] = "1"
         mean = sum(self._seconds) / max(1, len(self._seconds))
         environment[VARIABLE] = str(SweepPlace(number, self.num_runs, num_waiting, mean))
         port = self._ports.pop()
         output = None
-        if self._at_once > 1:
+        if self.n_jobs > 1:
             num_processes = max(1, machine.num_devices(run.trainer) or 1)
-            threads = max(1, machine.num_cores() // (self._at_once * num_processes))
+            threads = max(1, machine.num_cores() // (self.n_jobs * num_processes))
             environment.setdefault("OMP_NUM_THREADS", str(threads))
             environment["MASTER_PORT"] = str(port)
             if self._gpus:
@@ -138,9 +144,10 @@ class LocalLauncher(SweepLauncher):
         )
         if output is not None:
             output.close()
-        return _Process(number, run, popen, cards, port, time.monotonic())
+        return RunProcess(number, run, popen, cards, port, time.monotonic())
 
-    def _end(self, process: _Process) -> None:
+    def release(self, process: RunProcess) -> None:
+        """Take back what a process had that has ended; its run failed if it does not say how."""
         self._free_gpus += process.gpus
         self._ports.append(process.port)
         code, folder = process.popen.returncode, process.run.folder
@@ -150,14 +157,18 @@ class LocalLauncher(SweepLauncher):
             how = f"signal {-code}" if code < 0 else f"exit status {code}"
             reason = f"the process of the run ended with {how}"
             folder.set_state("failed", reason, command=process.run.command)
+
+    def _end(self, process: RunProcess) -> None:
+        self.release(process)
+        code, folder = process.popen.returncode, process.run.folder
         if folder.state == "complete":
             self._seconds.append(time.monotonic() - process.began)
-        if self._at_once > 1:
+        if self.n_jobs > 1:
             self.say(process.number, process.run, f": {folder.state}{_last_words(folder)}")
         elif code < 0 and sys.stdout.isatty():
             print("\x1b[?25h", end="", flush=True)  # the cursor, which it hid beside its bars
 
-    def _last_line(self, process: _Process) -> str:
+    def _last_line(self, process: RunProcess) -> str:
         """What a run said last, for a terminal."""
         run = process.run
         return f"[{process.number}/{self.num_runs}] {run.label}{_last_words(run.folder)}"
@@ -186,7 +197,7 @@ def _first_of_each_encoder(runs: dict[int, SweepRun]) -> list[tuple[int, SweepRu
     return sorted(runs.items(), key=turn)
 
 
-def _stop(processes: Sequence[_Process]) -> None:
+def stop(processes: Sequence[RunProcess]) -> None:
     """End runs: each is asked to, then made to."""
     for process in processes:
         process.popen.terminate()
