@@ -16,6 +16,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from captionlab.cli import _parser, tune
+from captionlab.cli.reference import commands_reference
 from captionlab.config.checks import check
 from captionlab.config.overrides import check_overrides
 from captionlab.config.space import split_space
@@ -179,3 +180,7 @@ def test_a_run_takes_every_part_from_a_package_outside_the_repository(tmp_path: 
     logged = [json.loads(line) for line in (folder / "curves.jsonl").read_text().splitlines()]
     assert any("val/word_precision" in values for values in logged)
     assert any("mean_weight" in key for values in logged for key in values)
+
+
+def test_the_reference_of_commands_is_what_the_parsers_say() -> None:
+    assert (DOCS / "commands.md").read_text(encoding="utf-8") == commands_reference()

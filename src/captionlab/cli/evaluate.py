@@ -36,7 +36,13 @@ def add_parser(commands: Commands) -> None:
     )
     parser.set_defaults(command=run)
     add = parser.add_argument
-    add("targets", nargs="*", type=Path, metavar="TARGET")
+    add(
+        "targets",
+        nargs="*",
+        type=Path,
+        metavar="TARGET",
+        help="a run's folder, a checkpoint, or a file of captions",
+    )
     add(
         "--ensemble",
         nargs="+",

@@ -32,7 +32,12 @@ def add_parser(commands: Commands) -> None:
     add = parser.add_argument
     add("run", nargs="+", type=Path, metavar="RUN", help="a run's folder, or a checkpoint")
     add("path", type=Path, metavar="FILE", help="the file, or with --format onnx the folder")
-    add("--format", choices=("safetensors", "onnx"), default="safetensors")
+    add(
+        "--format",
+        choices=("safetensors", "onnx"),
+        default="safetensors",
+        help="a file that captionlab loads (default: safetensors), or a folder for onnxruntime",
+    )
     add(
         "--with-encoder",
         action="store_true",
