@@ -66,8 +66,9 @@ def run(config: DictConfig) -> float | None:
             result = folder.read_result()
             if result is not None:
                 log.info("answered from disk: %s", folder.path)
-            else:
-                result = _train(values, folder)
+            else:  # an older state goes before Lightning is imported, which takes seconds
+                with folder.running() if leads else nullcontext():
+                    result = _train(values, folder)
     except CaptionLabError as error:
         _fail(f"error: {error}", folder, is_job)
         return None
