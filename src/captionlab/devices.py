@@ -48,18 +48,28 @@ def find_device(accelerator: str) -> torch.device:
     return torch.device("cpu")
 
 
-def num_devices(devices: int | str | list[int], accelerator: str) -> int:
-    """How many devices of a machine Lightning's option means.
+def devices_asked_for(devices: int | str | list[int]) -> int | None:
+    """How many devices of a machine Lightning's option names; None for all there are.
 
     Args:
         devices: a number, `-1` or `auto` for all, or their numbers as a list or `0,2`.
-        accelerator: as Lightning names it.
     """
     if isinstance(devices, str) and devices != "auto":
         numbers = [int(number) for number in devices.split(",") if number.strip()]
         devices = numbers if "," in devices else numbers[0]
     if isinstance(devices, list | tuple):
         return len(devices)
-    if devices not in ("auto", -1):
-        return int(devices)
+    return None if devices in ("auto", -1) else int(devices)
+
+
+def num_devices(devices: int | str | list[int], accelerator: str) -> int:
+    """How many devices of this machine Lightning's option means.
+
+    Args:
+        devices: as of `devices_asked_for`.
+        accelerator: as Lightning names it.
+    """
+    number = devices_asked_for(devices)
+    if number is not None:
+        return number
     return max(1, torch.cuda.device_count()) if accelerator in ("auto", "gpu", "cuda") else 1

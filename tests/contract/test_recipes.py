@@ -151,7 +151,9 @@ def test_a_recipe_runs_on_the_embedded_data(recipe: str, tmp_path: Path) -> None
         "search.max_length=6",
         "trainer.max_epochs=1",
     )
-    result = execute(config, RunFolder(tmp_path / "run"))
+    folder = RunFolder(tmp_path / "run")
+    with folder.lock():
+        result = execute(config, folder)
     assert result is not None
     assert result.num_images == 4
     assert result.scores.keys() >= {"bleu_4", "cider_d"}

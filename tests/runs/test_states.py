@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ from captionlab.cli import main
 from captionlab.errors import DataError, RunError
 from captionlab.locks import Owner
 from captionlab.runs.folder import RunFolder, check_writable
-from captionlab.runs.stopping import Stopped
+from captionlab.runs.stopping import Stopped, signal_name
 
 
 def test_a_run_is_running_then_complete(tmp_path: Path) -> None:
@@ -103,3 +104,43 @@ def test_what_a_killed_write_left_is_removed(tmp_path: Path) -> None:
 def test_a_message_never_moves_the_cursor() -> None:
     error = DataError("photo \x1b[2Jgrün\udc80.jpg\nis damaged")
     assert str(error) == "photo \\x1b[2Jgrün\\udc80.jpg\nis damaged"
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(signal.SIGINT, "stopped by Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
+)
+def test_a_repeat_that_is_stopped_before_it_trains_replaces_the_older_state(
+    tmp_path: Path, number: signal.Signals, reason: str
+) -> None:
+    code = f"""if True:
+        import os, sys, types
+        engine = types.ModuleType("captionlab.runs.engine")  # a signal while it is imported
+        def attribute(name):
+            if name != "execute":  # others look at all modules
+                raise AttributeError(name)
+            os.kill(os.getpid(), {int(number)})
+        engine.__getattr__ = attribute
+        sys.modules["captionlab.runs.engine"] = engine
+        sys.argv = ["run.py", "runs_dir={tmp_path}/runs", "cache_dir={tmp_path}/data"]
+        from captionlab.runs.stopping import catch_signals
+        catch_signals()
+        from captionlab.runs.folder import RunFolder
+        own_lock = RunFolder.lock
+        def lock(self):
+            self.set_state("failed", "an older reason")
+            return own_lock(self)
+        RunFolder.lock = lock
+        from captionlab.runs.main import main
+        main()
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 128 + number, done.stderr
+    (path,) = tmp_path.glob("runs/shapes/*/status.json")
+    status = json.loads(path.read_text())
+    assert status["state"] == "stopped"
+    assert reason in status["reason"]
+
+
+@pytest.mark.parametrize(("code", "name"), [(2, "Ctrl-C"), (15, "SIGTERM"), (9, None), (1, None)])
+def test_a_signal_that_stops_is_told_from_one_that_kills(code: int, name: str | None) -> None:
+    assert signal_name(code) == name

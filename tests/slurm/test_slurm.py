@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,7 @@ SMALL = [
     "callbacks=none",
 ]
 SECONDS = 1200
+ENDLESS = "trainer.max_epochs=1000000"  # for a run that the test ends, however fast the machine
 
 pytestmark = [
     pytest.mark.slurm,
@@ -64,24 +67,37 @@ def start(command: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def statuses(cluster: Path, name: str) -> list[dict[str, object]]:
+def statuses(cluster: Path, name: str) -> list[dict[str, Any]]:
     paths = (cluster / "runs" / name).glob("*/status.json")
-    return [json.loads(path.read_text()) for path in sorted(paths)]
+    return [status_of(path.parent) for path in sorted(paths)]
 
 
-def wait_for_epochs(cluster: Path, name: str, num_epochs: int = 2) -> list[str]:
-    """Until every run has trained that long; gives the SLURM jobs."""
-    for _ in range(SECONDS):
-        folders = [path.parent for path in (cluster / "runs" / name).glob("*/slurm.json")]
-        lengths = [
-            len(path.read_text().splitlines())
-            for path in (folder / "metrics.csv" for folder in folders)
-            if path.exists()
-        ]
-        if folders and len(lengths) == len(folders) and min(lengths) > num_epochs:
-            return [json.loads((f / "slurm.json").read_text())["job"] for f in sorted(folders)]
-        time.sleep(1)
+def wait_for_epochs(cluster: Path, name: str, num_epochs: int = 2) -> Path:
+    """Until a run of the sweep has trained that long; gives its folder."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        for curves in (cluster / "runs" / name).glob("*/metrics.csv"):
+            if len(curves.read_text().splitlines()) > num_epochs:  # and a header
+                return curves.parent
+        time.sleep(0.05)
     raise AssertionError(statuses(cluster, name))
+
+
+def wait_for_line(log: Path, line: str, count: int) -> None:
+    """Until a log has a line so many times."""
+    deadline = time.monotonic() + SECONDS
+    while log.read_text().count(line) < count:
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+
+
+def status_of(folder: Path) -> dict[str, Any]:
+    status: dict[str, Any] = json.loads((folder / "status.json").read_text())
+    return status
+
+
+def job_of(folder: Path) -> str:
+    return str(json.loads((folder / "slurm.json").read_text())["job"])
 
 
 def test_an_array_of_four_with_failing_elements(cluster: Path) -> None:
@@ -93,7 +109,7 @@ def test_an_array_of_four_with_failing_elements(cluster: Path) -> None:
     assert "2 of 4 runs failed" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     states = [status["state"] for status in statuses(cluster, "four")]
-    assert sorted(states) == ["complete", "complete", "failed", "failed"]  # type: ignore[type-var]
+    assert sorted(states) == ["complete", "complete", "failed", "failed"]
     logs = list((cluster / "runs" / "four").glob("*/slurm.log"))
     assert len(logs) == 4
     stores = [path for path in (cluster / "data" / "features").iterdir() if path.is_dir()]
@@ -103,9 +119,9 @@ def test_an_array_of_four_with_failing_elements(cluster: Path) -> None:
 
 
 def test_a_cancelled_element_is_said_and_the_other_finishes(cluster: Path) -> None:
-    waiting = start(sweep(cluster, "cancel", "seed=0,1", "trainer.max_epochs=60"))
-    jobs = wait_for_epochs(cluster, "cancel")
-    subprocess.run(["scancel", jobs[0]], check=True)
+    waiting = start(sweep(cluster, "cancel", f"{ENDLESS},2"))
+    folder = wait_for_epochs(cluster, "cancel", 3)  # the endless one
+    subprocess.run(["scancel", job_of(folder)], check=True)
     output, _ = waiting.communicate(timeout=SECONDS)
     assert waiting.returncode == 1
     assert "1 of 2 runs failed" in output
@@ -130,35 +146,36 @@ def test_preempted_runs_resume(cluster: Path, partition: str) -> None:
     """Requeued by the cluster (main), or cancelled by it and submitted again (spot)."""
     options = ["hydra.launcher.cpus=4", f"hydra.launcher.partition={partition}"]
     waiting = start(sweep(cluster, partition, "seed=0", "trainer.max_epochs=60", *options))
-    wait_for_epochs(cluster, partition)
+    folder = wait_for_epochs(cluster, partition)
+    # A fast machine would end it before the cluster acts; SLURM continues what it stops.
+    os.kill(status_of(folder)["pid"], signal.SIGSTOP)
     subprocess.run(["srun", "--partition=high", "--cpus-per-task=4", "sleep", "1"], check=True)
     output, _ = waiting.communicate(timeout=SECONDS)
     assert waiting.returncode == 0, output
-    (log,) = (cluster / "runs" / partition).glob("*/slurm.log")
-    assert "resuming after" in log.read_text()
+    assert "resuming after" in (folder / "slurm.log").read_text()
+    assert status_of(folder)["state"] == "complete"
 
 
-def test_a_run_that_needs_more_time_is_requeued(cluster: Path) -> None:
+def test_a_run_that_needs_more_time_is_requeued_each_time(cluster: Path) -> None:
+    """Its script requeues it, by the command that a user would."""
     options = ["hydra.launcher.time=1", "hydra.launcher.warn_seconds=25"]
-    # So many epochs that no machine ends them in 35 s.
-    waiting = start(sweep(cluster, "time", "seed=0", "trainer.max_epochs=500", *options))
-    jobs = wait_for_epochs(cluster, "time")
-    (log,) = (cluster / "runs" / "time").glob("*/slurm.log")
-    while "the time is nearly over: requeued" not in log.read_text():
-        time.sleep(1)
-        assert waiting.poll() is None
+    waiting = start(sweep(cluster, "time", "seed=0", ENDLESS, *options))
+    folder = wait_for_epochs(cluster, "time")
+    wait_for_line(folder / "slurm.log", "the time is nearly over: requeued", 2)
     # Time enough from now on, however slow the machine is.
-    subprocess.run(["scontrol", "update", f"JobId={jobs[0]}", "TimeLimit=30"], check=True)
+    subprocess.run(["scontrol", "update", f"JobId={job_of(folder)}", "TimeLimit=30"], check=True)
+    wait_for_line(folder / "slurm.log", "resuming after", 2)
+    assert waiting.poll() is None
+    subprocess.run(["scancel", job_of(folder)], check=True)
     output, _ = waiting.communicate(timeout=SECONDS)
-    assert waiting.returncode == 0, output
-    assert "resuming after" in log.read_text()
+    assert waiting.returncode == 1
+    assert "cancelled on the cluster; run the same command again to resume" in output
 
 
 def test_a_killed_process_is_seen(cluster: Path) -> None:
-    waiting = start(sweep(cluster, "killed", "seed=0", "trainer.max_epochs=500"))
-    wait_for_epochs(cluster, "killed")
-    (status,) = statuses(cluster, "killed")
-    os.kill(int(str(status["pid"])), 9)
+    waiting = start(sweep(cluster, "killed", "seed=0", ENDLESS))
+    folder = wait_for_epochs(cluster, "killed")
+    os.kill(status_of(folder)["pid"], signal.SIGKILL)
     output, _ = waiting.communicate(timeout=SECONDS)
     assert waiting.returncode == 1
     assert "ended (failed, exit" in output

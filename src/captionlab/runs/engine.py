@@ -66,19 +66,19 @@ def execute(config: Config, folder: RunFolder) -> Result | None:
 
     Args:
         config: of one run, as `config.checks.check` gives it.
-        folder: locked by the caller.
+        folder: locked by the caller, who writes its state.
 
     Returns:
         The result; None in any but the first process of the run.
 
     Raises:
-        CaptionLabError: for a mistake of the user's; the folder's status says it too.
+        CaptionLabError: for a mistake of the user's.
     """
     if not is_leader(config["trainer"]):
         logging.getLogger().setLevel(logging.WARNING)  # the leader has said the rest
         return _execute(config, folder)
     log.info("run %s", folder.path)
-    with ending_wandb(), folder.running(), _shown(config):
+    with ending_wandb(), _shown(config):
         folder.claim(config, identity(config))
         return _execute(config, folder)
 

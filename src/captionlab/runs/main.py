@@ -9,12 +9,13 @@ import re
 import shlex
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hydra._internal.utils as hydra_utils
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import (
@@ -33,6 +34,7 @@ import captionlab
 from captionlab.config.overrides import CONFIG_NAME, check_overrides
 from captionlab.errors import CaptionLabError, ConfigError
 from captionlab.evaluation.result import Result
+from captionlab.files import is_full
 from captionlab.runs.command import own_command
 from captionlab.runs.folder import RunFolder, concerns, unwritable
 from captionlab.runs.identity import register_resolver
@@ -67,8 +69,9 @@ def run(config: DictConfig) -> float | None:
             result = folder.read_result()
             if result is not None:
                 log.info("answered from disk: %s", folder.path)
-            else:
-                result = _train(values, folder)
+            else:  # an older state goes before Lightning is imported, which takes seconds
+                with folder.running() if leads else nullcontext():
+                    result = _train(values, folder)
     except CaptionLabError as error:
         _fail(f"error: {error}", folder, is_job)
         return None
@@ -97,6 +100,23 @@ def _fail(message: str, folder: RunFolder, is_job: bool) -> None:
             folder.set_state("failed", message.removeprefix("error: "), command=own_command())
     if not is_job:
         sys.exit(1)
+
+
+def _one_line_of_a_full_disk(report: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Hydra's own reporting, but for its `multirun.yaml` on a full disk, which it would trace."""
+
+    def guarded(function: Callable[[], Any]) -> Any:
+        try:
+            return function()
+        except OSError as error:
+            if not is_full(error):
+                raise
+            sys.exit(
+                f"error: the folder of the sweep cannot be written ({error.strerror}); make room, "
+                "or set runs_dir= to another, and run the same command again."
+            )
+
+    return lambda function: report(lambda: guarded(function))
 
 
 def _train(config: Mapping[str, Any], folder: RunFolder) -> Result | None:
@@ -148,6 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "HYDRA_FULL_ERROR" in os.environ:
             raise
         sys.exit(f"error: {error}")
+    reporting = _one_line_of_a_full_disk(hydra_utils.run_and_report)
+    hydra_utils.run_and_report = reporting  # type: ignore[assignment]
     _run_hydra(
         args=options,
         args_parser=parser,

@@ -48,6 +48,11 @@ def catch_signals() -> None:
         signal.signal(number, stop)
 
 
+def signal_name(number: int) -> str | None:
+    """What a signal that stops a run is called; None for any other number."""
+    return {int(each): name for each, name in _NAMES.items()}.get(number)
+
+
 def _speaks() -> bool:
     """The sweep speaks for its jobs, the first process of a run for the others."""
     return "CAPTIONLAB_SWEEP" not in os.environ and os.environ.get("LOCAL_RANK", "0") == "0"

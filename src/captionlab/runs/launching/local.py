@@ -23,7 +23,7 @@ from captionlab.runs.folder import RunFolder, check_writable
 from captionlab.runs.launching import machine
 from captionlab.runs.launching.launcher import SweepLauncher, SweepRun
 from captionlab.runs.place import VARIABLE, SweepPlace
-from captionlab.runs.stopping import die_with_parent
+from captionlab.runs.stopping import die_with_parent, signal_name
 
 _POLL_SECONDS = 0.1
 _LONGEST_LINE = 2**12  # bytes of output.log that are searched for its last line
@@ -154,9 +154,13 @@ class LocalLauncher(SweepLauncher):
         with suppress(ProcessLookupError):  # what it left running
             os.killpg(process.popen.pid, signal.SIGKILL)
         if folder.state in ("queued", "running"):
+            name = signal_name(-code if code < 0 else code - 128)  # before it knew its folder
             how = f"signal {-code}" if code < 0 else f"exit status {code}"
-            reason = f"the process of the run ended with {how}"
-            folder.set_state("failed", reason, command=process.run.command)
+            if name is not None:
+                folder.set_state("stopped", f"stopped by {name}", command=process.run.command)
+            else:
+                reason = f"the process of the run ended with {how}"
+                folder.set_state("failed", reason, command=process.run.command)
 
     def _end(self, process: RunProcess) -> None:
         self.release(process)

@@ -33,14 +33,9 @@ def num_devices(trainer: Mapping[str, Any]) -> int | None:
     Args:
         trainer: options of the run's Trainer.
     """
-    devices = trainer["devices"]
-    if isinstance(devices, str):
-        if devices == "auto":
-            return None
-        devices = [part for part in devices.split(",") if part] if "," in devices else int(devices)
-    if isinstance(devices, list | tuple):
-        return len(devices)
-    return None if devices == -1 else devices
+    from captionlab.devices import devices_asked_for  # brings torch
+
+    return devices_asked_for(trainer["devices"])
 
 
 def uses_gpus(trainer: Mapping[str, Any], num_gpus: int) -> bool:
