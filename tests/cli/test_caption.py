@@ -85,6 +85,7 @@ def test_formats_agree(
     for name in ("x.jsonl", "x.csv", "x.html"):
         assert main([*command, "--out", str(tmp_path / "out" / name)]) == 0
     rows = [json.loads(line) for line in (tmp_path / "out/x.jsonl").read_text().splitlines()]
+    assert all(" ".join(word["text"] for word in row["words"]) == row["caption"] for row in rows)
     with (tmp_path / "out/x.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     ranked = [
