@@ -102,6 +102,51 @@ def test_a_word_shows_where_the_model_looked(page: Any, photo: Path) -> None:
     assert page.locator("article").nth(1).locator(".looks").count() == 0
 
 
+@pytest.mark.parametrize("method", ["occlusion", "gradients"])
+def test_a_model_without_attention_says_what_each_word_depends_on(
+    page: Any, server: DemoServer, photo: Path, method: str
+) -> None:
+    page.set_input_files("#file", photo)
+    expected = captions(page)
+    card = page.locator("article").nth(1)
+    choice = card.locator("select")
+    assert choice.locator("option").count() == 3
+    assert "some seconds" in choice.inner_text()
+    choice.select_option(method)
+    words = card.locator(".looks")
+    playwright.expect(words).to_have_count(card.locator(".word").count(), timeout=60_000)
+    assert captions(page) == expected
+    words.first.hover()
+    playwright.expect(page.locator("figure .overlay")).to_have_attribute("width", "8")
+    shown = page.locator("figure .overlay").evaluate(
+        "canvas => [...canvas.getContext('2d').getImageData(0, 0, 8, 8).data]"
+        ".filter((_, i) => i % 4 === 3)"
+    )
+    said = server.models[1].caption(Image.open(photo), method)["words"][0]["map"]
+    alphas = [round(255 * 0.8 * (1 - int(digit, 16) / 15)) for digit in said]
+    assert shown == pytest.approx(alphas, abs=14), "a step of the 15, row by row"
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    choice.select_option("")
+    playwright.expect(words).to_have_count(0)
+    assert "no attention to show" in card.inner_text()
+
+
+def test_attention_comes_first_and_the_other_methods_are_offered_beside_it(
+    page: Any, photo: Path
+) -> None:
+    page.set_input_files("#file", photo)
+    captions(page)
+    card = page.locator("article").first
+    assert card.locator("select").input_value() == "attention"
+    width = page.locator("figure .overlay").get_attribute
+    card.locator(".looks").first.hover()
+    assert width("width") == "6"
+    card.locator("select").select_option("gradients")
+    playwright.expect(card.locator("[role=status]")).to_contain_text("pixels change it most")
+    card.locator(".looks").first.hover()
+    assert width("width") == "8"
+
+
 def test_a_test_photo_is_shown_with_its_references(page: Any) -> None:
     page.locator("#examples button").nth(1).press("Enter")
     captions(page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,15 +15,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torchvision.models import get_model
 
-from captionlab.captioner.export import export, read_facts
+from captionlab.captioner.export import _without_folders, export, read_facts
 from captionlab.captioner.exported import FORMAT, write_exported
 from captionlab.captioner.load import initialise, load_ensemble, load_run, read_checkpoint
 from captionlab.cli import main
 from captionlab.errors import CaptionLabError, RunError, StorageError
 from captionlab.evaluation.models import captions_of_checkpoint
 from captionlab.evaluation.request import Request
+from captionlab.evaluation.result import Result
 from captionlab.images.pixels import Photos, pixel_batches
+from tests.support.results import Results
 from tests.support.runs import Place
 
 NOWHERE = ["data.root=/nowhere", "cache_dir=/nowhere", "trainer.accelerator=cpu"]
@@ -90,8 +94,10 @@ def test_a_file_holds_what_its_run_says(place: Place, tmp_path: Path) -> None:
     fitted = saved["captionlab"]["features"].pop("calibration")
     kept = facts["features"].pop("calibration")
     assert all(torch.equal(kept[name], value) for name, value in fitted.items())
+    folders = str(place.folder / "data")
     for name, value in saved["captionlab"].items():
-        assert facts[name] == json.loads(json.dumps(value)), name
+        text = json.dumps(value).replace(f"{folders}/shapes", "./shapes").replace(folders, "./data")
+        assert facts[name] == json.loads(text), name
     assert facts["result"] == {"scores": {"cider_d": 0.5}}
     assert facts["versions"] == {"torch": "2.14"}
     tensors = load_file(file)
@@ -99,11 +105,61 @@ def test_a_file_holds_what_its_run_says(place: Place, tmp_path: Path) -> None:
     assert all(torch.equal(tensors[name], value) for name, value in saved["state_dict"].items())
 
 
+def test_no_folder_of_this_machine_is_in_what_is_handed_on(place: Place, tmp_path: Path) -> None:
+    weights = tmp_path / "SECRET" / "WEIGHTS" / "resnet18.pth"  # as an official name is written
+    weights.parent.mkdir(parents=True)
+    torch.save(get_model("resnet18").state_dict(), weights)
+    run = place.run("private", f"encoder.weights={weights.parent}")
+    command = ["/home/SECRET/run.py", f"data.root={tmp_path}/SECRET data/flickr8k", "seed=0"]
+    (run / "manifest.json").write_text(json.dumps({"command": command}))
+    result = Result.read(Results(tmp_path / "results").run("resnet18", "lstm") / "result.json")
+    told = replace(
+        result, missing={"spice": f"no jar in '{tmp_path}/SECRET/jars' (see /opt/SECRET/x)"}
+    )
+    (run / "result.json").write_text(json.dumps(told.to_json()))
+    file, folder, card = (tmp_path / name for name in ("a.safetensors", "onnx", "card.md"))
+    assert main(["export", str(run), str(file), "--with-encoder", f"--card={card}"]) == 0
+    assert main(["export", str(run), str(folder), "--format=onnx"]) == 0
+    import captionlab
+
+    source = Path(captionlab.__file__).parent
+    site = Path(torch.__file__).parents[1]
+    for path in (file, card, *folder.iterdir()):
+        content = path.read_bytes()
+        for secret in ("SECRET", tmp_path, place.folder, Path.home(), source, site):
+            assert f"{secret}".encode() not in content, (path.name, secret)
+    facts = read_facts(file)
+    assert facts["command"] == ["./run.py", "data.root=./flickr8k", "seed=0"]
+    assert facts["result"]["missing"] == {"spice": "no jar in './jars' (see ./x)"}
+    assert facts["config"]["encoder"]["weights"] == "./WEIGHTS"
+    expected = captions(run, pixels_of(place))
+    shutil.rmtree(weights.parent)
+    assert captions(file, pixels_of(place), *NOWHERE) == expected
+
+
+def test_the_path_of_weights_that_are_not_in_the_file_is_kept(place: Place, tmp_path: Path) -> None:
+    torch.save(get_model("resnet18").state_dict(), tmp_path / "resnet18.pth")
+    run, file = place.run("by-path", f"encoder.weights={tmp_path}"), tmp_path / "model"
+    export(run, file, with_encoder=False)
+    assert captions(file, pixels_of(place)) == captions(run, pixels_of(place))
+
+
+@pytest.mark.parametrize(
+    "text", ["https://example.org/a/b.pth", "resnet18/layer4/mean", "val/cider_d", "1/2 of it"]
+)
+def test_what_is_no_path_stays_as_it_is(text: str) -> None:
+    assert _without_folders({"x": [text, f"source={text}"]}) == {"x": [text, f"source={text}"]}
+
+
 def test_evaluation_ensembles_and_new_runs_take_a_file(place: Place, tmp_path: Path) -> None:
     run, file = place.run("roads"), tmp_path / "model.safetensors"
     export(run, file, with_encoder=True)
     corpus = place.data.corpus
-    written = [captions_of_checkpoint(t, Request()) for t in (run / "checkpoints/best.ckpt", file)]
+    here = [f"data.root={place.folder}/data/shapes", f"cache_dir={place.folder}/data"]
+    written = [
+        captions_of_checkpoint(target, Request(overrides=here))
+        for target in (run / "checkpoints/best.ckpt", file)
+    ]
     assert written[0].captions == written[1].captions
     assert written[0].likelihood == pytest.approx(written[1].likelihood, rel=1e-4)
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import captionlab
+from captionlab.captioner import photo_captioner
 from captionlab.captioner.load import load_run
 from captionlab.captioner.photo_captioner import PhotoCaptioner
 from captionlab.errors import ConfigError, DataError, RunError
@@ -119,6 +120,22 @@ def test_the_best_captions_come_first(place: Place, photos: list[Path]) -> None:
         assert len({*texts}) == len(texts)
         assert texts[0] == caption.text
         assert all(word.attention is None for word in caption.words)
+
+
+def test_words_cost_nothing_where_nobody_wants_them(
+    attends: PhotoCaptioner, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = attends(photos)
+    explained = attends(photos[0], words=False, attention=True)
+    assert len(explained.words) == len(expected[0].words), "attention is theirs"
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the words of a caption were predicted once more")
+
+    monkeypatch.setattr(photo_captioner, "word_predictions", refuse)
+    found = attends(photos, words=False)
+    assert [caption.alternatives for caption in found] == [c.alternatives for c in expected]
+    assert {caption.words for caption in found} == {()}
 
 
 def test_a_caption_cut_at_the_longest_length_says_so(place: Place, photos: list[Path]) -> None:

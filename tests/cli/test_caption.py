@@ -7,7 +7,8 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,20 @@ def photos(place: Place, tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+_GARBAGE = b"<html>\r\n\r\n"
+_BEGINNINGS = {
+    "/mute.jpg": b"",
+    "/headers.jpg": b"HTTP/1.1 200 OK\r\nX: ",
+    "/slow.jpg": b"HTTP/1.1 200 OK\r\n\r\n",
+    "/garbage.jpg": _GARBAGE,
+}
+
+
 class _Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        if self.path in _BEGINNINGS:
+            self._go_on_for_ever(_BEGINNINGS[self.path])
+            return
         if self.path == "/missing.jpg":
             self.send_error(404)
             return
@@ -50,17 +63,25 @@ class _Answers(BaseHTTPRequestHandler):
         contents = {"/a.jpg": photo, "/words.jpg": b"words", "/large.jpg": bytes(2**20)}
         self.wfile.write(contents[self.path])
 
+    def _go_on_for_ever(self, beginning: bytes) -> None:
+        with suppress(ConnectionError):
+            self.wfile.write(beginning)
+            while beginning != _GARBAGE and not self.server.ended.wait(0.1):  # type: ignore[attr-defined]
+                self.wfile.write(b"x" * bool(beginning))
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 
 @pytest.fixture
 def server(photos: Path) -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), _Answers) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
         server.photo = (photos / "a.jpg").read_bytes()  # type: ignore[attr-defined]
+        server.ended = threading.Event()  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
+        server.ended.set()  # type: ignore[attr-defined]
         server.shutdown()
         thread.join()
 
@@ -85,6 +106,7 @@ def test_formats_agree(
     for name in ("x.jsonl", "x.csv", "x.html"):
         assert main([*command, "--out", str(tmp_path / "out" / name)]) == 0
     rows = [json.loads(line) for line in (tmp_path / "out/x.jsonl").read_text().splitlines()]
+    assert all(" ".join(word["text"] for word in row["words"]) == row["caption"] for row in rows)
     with (tmp_path / "out/x.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     ranked = [
@@ -149,6 +171,24 @@ def test_addresses_are_fetched_within_limits(
     errors = err.splitlines()
     assert len(errors) == len(parts), "one line each"
     assert all(part in error for error, part in zip(errors, parts, strict=True))
+
+
+def test_a_server_that_never_finishes_holds_nothing_up(
+    model: str, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(photo_input, "_SECONDS_TO_ANSWER", 1)
+    monkeypatch.setattr(photo_input, "_SECONDS_TO_DOWNLOAD", 2)
+    names = ("mute", "headers", "slow", "garbage", "a")
+    assert main(["caption", *(f"{server}/{name}.jpg" for name in names), "--run", model]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split("\t")[0] for line in out.splitlines()] == [f"{server}/a.jpg"]
+    slow = "takes longer than 2 seconds; download it and name the file."
+    parts = ("the server sent nothing for 1 seconds.", slow, slow, "cannot be had: <html>.")
+    errors = err.splitlines()
+    assert len(errors) == len(parts), "one line each"
+    for error, name, part in zip(errors, names, parts, strict=False):
+        assert error.startswith(f"error: photo {server}/{name}.jpg ")
+        assert error.endswith(part)
 
 
 @pytest.mark.parametrize(

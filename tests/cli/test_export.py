@@ -33,7 +33,7 @@ def test_a_run_is_exported_with_a_card_and_inspected(
     assert "in the file" in said
     assert f"written: {file}" in said
     text = card.read_text()
-    assert "captionlab caption model.safetensors photo.jpg" in text
+    assert "captionlab caption photo.jpg --run model.safetensors" in text
     assert "95 % interval" in text
     assert "run.py encoder=resnet18" in text
 

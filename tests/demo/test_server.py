@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -90,9 +91,37 @@ def test_each_model_captions_a_photo_as_captionlab_load_does(server: DemoServer)
         assert [word["text"] for word in said["words"]] == [w.text for w in expected.words]
         others = [caption.text for caption in expected.alternatives[1:]]
         assert [caption["text"] for caption in said["alternatives"]] == others
-        sizes = {len(word["map"]) for word in said["words"]}
-        assert sizes <= {said["rows"] * said["columns"]}
-        assert (said["rows"] > 0) == model.captioner.attends
+        assert {word["map"] for word in said["words"]} <= {""}
+
+
+@pytest.mark.parametrize("method", ["attention", "occlusion", "gradients"])
+def test_words_have_maps_by_each_method_of_the_model(server: DemoServer, method: str) -> None:
+    image = Image.open(io.BytesIO(photo()))
+    for number, model in enumerate(server.models):
+        status, said = ask(server, "POST", f"/caption?model={number}&method={method}", photo())
+        if method not in model.facts()["methods"]:
+            assert (status, method) == (400, "attention")
+            assert "this model has no attention" in said["error"]
+            continue
+        explain: Any = None if method == "attention" else method
+        expected = model.captioner(image, attention=method == "attention", explain=explain)
+        assert said["text"] == expected.text
+        assert expected.words
+        maps = [w.attention if explain is None else w.saliency for w in expected.words]
+        strongest = max(float(weights.max()) for weights in maps if weights is not None)
+        for word, weights in zip(said["words"], maps, strict=True):
+            assert weights is not None
+            assert weights.shape == (said["rows"], said["columns"])
+            scale = strongest if method == "occlusion" else weights.max()
+            steps = np.array([int(digit, 16) for digit in word["map"]])
+            # Half a step, and a little for sums in another order.
+            assert steps / 15 == pytest.approx(np.maximum(weights.ravel(), 0) / scale, abs=0.05)
+
+
+def test_an_unknown_method_is_one_line(server: DemoServer) -> None:
+    status, said = ask(server, "POST", "/caption?model=0&method=magic", photo())
+    assert (status, said["error"].count("\n")) == (400, 0)
+    assert "explain='magic' is unknown" in said["error"]
 
 
 def test_photos_of_the_test_split_are_offered_without_their_paths(
@@ -100,7 +129,8 @@ def test_photos_of_the_test_split_are_offered_without_their_paths(
 ) -> None:
     facts = ask(server, "GET", "/facts")[1]
     assert [model["name"] for model in facts["models"]] == ["looks", "reads"]
-    assert [model["attends"] for model in facts["models"]] == [True, False]
+    methods = [model["methods"] for model in facts["models"]]
+    assert methods == [["attention", "gradients", "occlusion"], ["gradients", "occlusion"]]
     references = {i.captions for i in place.data.corpus.splits["test"]}
     assert {tuple(example) for example in facts["examples"]} == references
     assert str(place.folder) not in json.dumps(facts)

@@ -13,7 +13,7 @@ from captionlab.reports.inspection import inspection_rows
 from captionlab.reports.model_card import model_card
 from tests.support.results import Results
 
-USE = ["captionlab caption model.safetensors photo.jpg"]
+USE = ["captionlab caption photo.jpg --run model.safetensors"]
 
 
 @pytest.fixture(scope="module")

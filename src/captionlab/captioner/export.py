@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from captionlab.errors import ConfigError
 from captionlab.features.source import EncoderFeatures
 from captionlab.run_files import RunFiles
 
+# An absolute path, but no address, in a text; one that is a value by itself may hold spaces.
+_PATH = re.compile(r"(?<![^\s=,:'\"(\[])(?!//)~?/[^\s,'\"\])]+")
+_NEEDED = ("config.encoder.weights", "config.data.features")  # to load a file without them
 _KEPT = ("config", "features", "vocabulary", "result", "versions", "command", "encoder_weights")
 
 
@@ -42,7 +46,8 @@ def read_facts(target: Path) -> dict[str, Any]:
 
     Returns:
         `config`, `features` and `vocabulary`; `result`, `versions` and `command` where the best
-        checkpoint's run folder or the file has them; `encoder_weights` of a file.
+        checkpoint's run folder or the file has them; `encoder_weights` of a file. Of paths their
+        last part alone, unless the run is not loaded without.
 
     Raises:
         RunError: if there is no such run.
@@ -77,7 +82,9 @@ def export(target: Path, path: Path, with_encoder: bool) -> dict[str, Any]:
         state = encoder.state_dict()
         tensors |= {f"frozen_encoder.{name}": value for name, value in state.items()}
     facts = facts_of(target, saved)
-    facts["encoder_weights"] = weights_facts(facts, encoder, with_encoder)
+    weights = facts["encoder_weights"] = weights_facts(facts, encoder, with_encoder)
+    if weights["included"]:
+        facts["config"] = _without_folders(facts["config"])
     write_exported(path, facts, tensors)
     return facts
 
@@ -129,4 +136,30 @@ def facts_of(target: Path, saved: dict[str, Any]) -> dict[str, Any]:
         told = {"result": run.read_json(run.result_path)}
         told |= {name: manifest.get(name) for name in ("versions", "command")}
         facts |= {name: value for name, value in told.items() if value is not None}
-    return facts
+    return {
+        name: value if name == "vocabulary" else _without_folders(value, name)
+        for name, value in facts.items()
+    }
+
+
+def _without_folders(value: Any, name: str = "") -> Any:
+    """Plain values, of whose absolute paths `./` and the last part are left.
+
+    Where a run was trained is nobody's business, and of no use elsewhere.
+
+    Args:
+        value: a text, or what holds texts; tensors stay.
+        name: of it among the facts; those that are `_NEEDED` stay.
+    """
+    if name in _NEEDED:
+        return value
+    if isinstance(value, Mapping):
+        return {key: _without_folders(v, f"{name}.{key}") for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(v) for v in value]
+    if not isinstance(value, str):
+        return value
+    option, equals, path = value.rpartition("=")
+    if path.startswith(("/", "~/")) and "," not in path:
+        return f"{option}{equals}./{PurePath(path).name}"
+    return _PATH.sub(lambda match: f"./{PurePath(match[0]).name}", value)

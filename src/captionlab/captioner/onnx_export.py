@@ -184,6 +184,10 @@ def _save(
             **options,
         )
     assert program is not None
+    graph: Any
+    for graph in (program.model.graph, *program.model.functions.values()):
+        for node in graph.all_nodes():  # by which lines of which files it was made
+            node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)
     program.save(path)
 
 

@@ -54,7 +54,7 @@ class PhotoCaption:
         source: path or address as given; the place among the photos for an image or an array.
         text: the caption, words joined by spaces; empty where the photo could not be read.
         log_probability: of the caption, natural logarithm, its end counted.
-        words: of the caption.
+        words: of the caption; none where they were not asked for.
         alternatives: the best captions, `text` first, as many as were asked for at most.
         truncated: whether the search stopped the caption at its longest length, where its end, and
             the probability of the end, are missing.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, get_args, overload
 
 import numpy as np
 import torch
@@ -48,6 +48,18 @@ def load(target: str | Path, overrides: Sequence[str] = ()) -> PhotoCaptioner:
     return PhotoCaptioner(path, captioner, captioner.source)
 
 
+class _Options(TypedDict, total=False):
+    """Of `PhotoCaptioner.stream`, which says what they mean and what they are if left out."""
+
+    n_best: int
+    words: bool
+    attention: bool
+    explain: Method | None
+    pixels: bool
+    on_error: OnError
+    num_workers: int
+
+
 class PhotoCaptioner:
     """Captions photos; made by `captionlab.load`. Several threads may use it at once.
 
@@ -78,39 +90,15 @@ class PhotoCaptioner:
     # A path may be a folder, which no type says: what is `Any` there fits both uses.
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self,
-        photos: str | Path,
-        *,
-        n_best: int = 1,
-        attention: bool = False,
-        explain: Method | None = None,
-        pixels: bool = False,
-        on_error: OnError = "raise",
-        num_workers: int = 0,
+        self, photos: str | Path, **options: Unpack[_Options]
     ) -> PhotoCaption | Any: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self,
-        photos: Image.Image | _Pixels,
-        *,
-        n_best: int = 1,
-        attention: bool = False,
-        explain: Method | None = None,
-        pixels: bool = False,
-        on_error: OnError = "raise",
-        num_workers: int = 0,
+        self, photos: Image.Image | _Pixels, **options: Unpack[_Options]
     ) -> PhotoCaption: ...
     @overload
     def __call__(
-        self,
-        photos: Iterable[Photo],
-        *,
-        n_best: int = 1,
-        attention: bool = False,
-        explain: Method | None = None,
-        pixels: bool = False,
-        on_error: OnError = "raise",
-        num_workers: int = 0,
+        self, photos: Iterable[Photo], **options: Unpack[_Options]
     ) -> list[PhotoCaption]: ...
     def __call__(self, photos: Photo | Iterable[Photo], **options: Any) -> Any:
         """Caption one photo, several, or those in a folder and the folders in it.
@@ -139,6 +127,7 @@ class PhotoCaptioner:
         photos: Iterable[Photo],
         *,
         n_best: int = 1,
+        words: bool = True,
         attention: bool = False,
         explain: Method | None = None,
         pixels: bool = False,
@@ -150,6 +139,8 @@ class PhotoCaptioner:
         Args:
             photos: taken as they are needed; see `__call__`.
             n_best: the most captions of each photo; more than one are those of a beam search.
+            words: whether captions have `words`; without them captioning is faster. Attention and
+                explanations need them, whatever is said here.
             attention: whether words have attention.
             explain: gives words `saliency`, for models without attention too: by `gradients`, or by
                 `occlusion`, which encodes each photo 82 times.
@@ -167,7 +158,8 @@ class PhotoCaptioner:
         batches = decoded_batches(
             photos, self._source.preprocessing, self._source.batch_size, num_workers
         )
-        request = _Request(n_best, attention, explain, pixels or attention or explain is not None)
+        maps = attention or explain is not None
+        request = _Request(n_best, words or maps, attention, explain, pixels or maps)
         return self._captions(batches, request, on_error)
 
     def _check(self, n_best: int, attention: bool, explain: str | None, on_error: str) -> None:
@@ -220,19 +212,22 @@ class PhotoCaptioner:
             else:
                 ranked = [[best] for best in search(decoder, features)]
             first = [best for best, *_ in ranked]
-            predictions = word_predictions(decoder, features, first)
+            predictions = word_predictions(decoder, features, first) if request.words else None
         saliency: Sequence[Tensor | None] = [None] * len(photos)
         if request.explain is not None:
             saliency = saliency_maps(request.explain, self._captioner, self._source, pixels, first)
         captions = []
         for row, (source, photo) in enumerate(photos):
             best, *others = [self._alternative(h) for h in ranked[row][: request.n_best]]
-            attention = predictions[row].attention if request.attention else None
+            words: tuple[Word, ...] = ()
+            if predictions is not None:
+                attention = predictions[row].attention if request.attention else None
+                words = self._words(first[row], predictions[row], attention, saliency[row])
             caption = PhotoCaption(
                 source,
                 best.text,
                 best.log_probability,
-                self._words(first[row], predictions[row], attention, saliency[row]),
+                words,
                 (best, *others),
                 best.truncated,
                 pixels=photo.permute(1, 2, 0).numpy() if request.pixels else None,
@@ -267,6 +262,7 @@ class _Request(NamedTuple):
     """What is asked of each photo; see `PhotoCaptioner.stream`."""
 
     n_best: int
+    words: bool
     attention: bool
     explain: Method | None
     pixels: bool

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import glob
-import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, TypeAlias
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
@@ -106,31 +108,50 @@ def download(address: str) -> bytes:
     """What an http(s) address answers, of a limited size and in a limited time.
 
     Raises:
-        DataError: if it does not answer, answers with an error or with too much.
+        DataError: if it does not answer, answers with an error, too slowly or with too much.
     """
-    deadline = time.monotonic() + _SECONDS_TO_DOWNLOAD
+    content: Future[bytes] = Future()
+    given_up = Event()
+
+    def fetch() -> None:
+        try:
+            content.set_result(_fetch(address, given_up))
+        except Exception as error:
+            content.set_exception(error)
+
+    # A socket limits each wait alone: names that are looked up and headers may take for ever.
+    Thread(target=fetch, daemon=True).start()
+    try:
+        return content.result(_SECONDS_TO_DOWNLOAD)
+    except TimeoutError as error:
+        given_up.set()
+        raise DataError(
+            f"photo {address} takes longer than {_SECONDS_TO_DOWNLOAD} seconds; download it and "
+            "name the file."
+        ) from error
+
+
+def _fetch(address: str, given_up: Event) -> bytes:
     content = b""
     try:
         request = Request(address, headers={"User-Agent": "captionlab"})
         with urlopen(request, timeout=_SECONDS_TO_ANSWER) as response:
             if urlsplit(response.url).scheme not in ("http", "https"):
                 raise DataError(f"photo {address} leads to {response.url}, which is not fetched.")
-            while chunk := response.read1(_CHUNK):
+            while not given_up.is_set() and (chunk := response.read1(_CHUNK)):
                 content += chunk
                 if len(content) > _LARGEST_DOWNLOAD:
                     raise DataError(
                         f"photo {address} has more than {_LARGEST_DOWNLOAD // 2**20} MB; download "
                         "it and name the file."
                     )
-                if time.monotonic() > deadline:
-                    raise DataError(
-                        f"photo {address} takes longer than {_SECONDS_TO_DOWNLOAD} seconds; "
-                        "download it and name the file."
-                    )
     except HTTPError as error:
         raise DataError(f"photo {address} cannot be had: the server says {error.code}.") from error
-    except (URLError, OSError, ValueError) as error:  # ValueError: no valid address
-        reason = getattr(error, "reason", None) or error
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: no valid address
+        cause = getattr(error, "reason", None) or error
+        reason = " ".join(str(cause).split())[:200] or type(cause).__name__
+        if isinstance(cause, TimeoutError):
+            reason = f"the server sent nothing for {_SECONDS_TO_ANSWER} seconds"
         raise DataError(f"photo {address} cannot be had: {reason}.") from error
     return content
 

@@ -128,12 +128,15 @@ def _captions(
     options: argparse.Namespace,
 ) -> Iterator[PhotoCaption]:
     """With a progress bar, unless the captions themselves go to the terminal."""
+    kind = f".{options.format}" if options.out is None else options.out.suffix
     captions = captioner.stream(
         photos,
         n_best=options.n_best,
+        words=options.format == "jsonl"
+        or (options.out is not None and options.out.suffix == ".jsonl"),
         attention=method == "attention",
         explain=None if method == "attention" else method,  # type: ignore[arg-type]
-        pixels=options.out is not None and options.out.suffix == ".html",
+        pixels=kind == ".html",
         on_error="return",
         num_workers=captioner.num_workers if len(photos) > _FEW else 0,
     )

@@ -5,9 +5,16 @@ const byId = (id) => document.getElementById(id);
 const figure = document.querySelector("figure");
 const photo = figure.querySelector("img");
 const DARKEST = 0.8; // over what the model did not look at
+// How maps of words are made: a name, what they show of the model, and what pointing at a word shows.
+const METHODS = {
+  attention: ["attention", "bright is where NAME looked", "where the model looked"],
+  occlusion: ["occlusion (some seconds)", "bright is what NAME needs for it; where all is dark, no part matters much",
+    "which parts the model needs for it"],
+  gradients: ["input gradients (some seconds)", "bright is where pixels change the word most",
+    "where pixels change it most"],
+};
 let facts;
 let current = new AbortController(); // of the photo that is shown
-let shownAddress = null;
 
 function h(tag, attributes, ...children) {
   const element = document.createElement(tag);
@@ -67,18 +74,11 @@ async function show({ file, example }) {
   }
   byId("references").replaceChildren(...(file ? [] : facts.examples[example].slice(0, 2))
     .map((text) => h("li", {}, h("bdi", {}, text))));
-  const cards = facts.models.map((model) => card(model));
+  const cards = facts.models.map((model, i) => card(model, signal, async (method) =>
+    (await ask(`/caption?model=${i}&method=${method}&${query}`, options)).json()));
   byId("models").replaceChildren(...cards);
   document.querySelector("main").hidden = false;
   window.scrollTo({ top: 0 });
-  await Promise.all(cards.map(async (element, i) => {
-    try {
-      const said = await (await ask(`/caption?model=${i}&${query}`, options)).json();
-      if (!signal.aborted) fillCard(element, facts.models[i], said);
-    } catch (error) {
-      if (error.name !== "AbortError") element.lastChild.replaceWith(h("p", { class: "error" }, error.message));
-    }
-  }));
 }
 
 // As a data address, which the page's policy allows and nobody has to release.
@@ -99,11 +99,42 @@ function place(blob, name) {
   });
 }
 
-const card = (model) => h("article", {}, h("h2", {}, h("bdi", {}, model.name)),
-  h("p", { class: "muted", role: "status" }, "writing a caption …"));
+// Of a model; `caption` asks what it says, with maps of the words by a method.
+function card(model, signal, caption) {
+  const answers = new Map(); // by method
+  const body = h("div", {});
+  const status = h("p", { class: "muted note", role: "status" });
+  const names = model.methods[0] === "attention" ? model.methods : ["", ...model.methods];
+  const choice = h("select", { onchange: () => fill(choice.value) },
+    ...names.map((name) => h("option", { value: name }, name ? METHODS[name][0] : "not shown")));
 
-function fillCard(element, model, said) {
-  const words = said.words.map((word) => wordOf(model, said, word));
+  async function fill(method) {
+    status.classList.remove("error");
+    try {
+      if (!answers.has(method)) {
+        status.textContent = answers.size ? "computing what each word depends on; this takes some seconds …" : "writing a caption …";
+        answers.set(method, await caption(method));
+      }
+    } catch (error) {
+      if (error.name === "AbortError" || choice.value !== method) return;
+      status.classList.add("error");
+      status.textContent = error.message;
+      return;
+    }
+    if (signal.aborted || choice.value !== method) return;
+    body.replaceChildren(...captionOf(model, answers.get(method), method));
+    status.textContent = method
+      ? `Point at a word, or move to it by the Tab key, to see ${METHODS[method][2]}.`
+      : "This model reads the whole photo at once: it has no attention to show. The other ways take some seconds.";
+  }
+
+  fill(names[0]);
+  return h("article", {}, h("h2", {}, h("bdi", {}, model.name)), body,
+    h("label", { class: "muted note" }, "What each word depends on: ", choice), status);
+}
+
+function captionOf(model, said, method) {
+  const words = said.words.map((word) => wordOf(model, said, word, method));
   const caption = h("p", { class: "caption", dir: "auto" }, ...words);
   if (!words.length) caption.append("(empty caption)");
   const others = said.alternatives.map((other) =>
@@ -111,29 +142,26 @@ function fillCard(element, model, said) {
   const notes = [`probability of the caption: ${probability(said.probability)}`];
   if (said.truncated) notes.push("cut at the longest length");
   notes.push(`${said.seconds.toFixed(1)} s`);
-  element.lastChild.replaceWith(h("div", {}, caption,
-    h("p", { class: "muted note" }, notes.join("; ")),
-    others.length ? h("ol", { class: "alternatives muted", start: 2 }, ...others) : null,
-    h("p", { class: "muted note" }, model.attends
-      ? "Point at a word, or move to it by the Tab key, to see where the model looked."
-      : "This model reads the whole photo at once: it has no attention to show.")));
+  return [caption, h("p", { class: "muted note" }, notes.join("; ")),
+    ...(others.length ? [h("ol", { class: "alternatives muted", start: 2 }, ...others)] : [])];
 }
 
-function wordOf(model, said, word) {
+function wordOf(model, said, word, method) {
   const element = h("span", { class: "word" }, h("bdi", {}, word.text), h("small", {}, percent(word.probability)));
   if (!word.map) return element;
   element.tabIndex = 0;
   element.classList.add("looks");
   const enter = () => {
     drawMap(word.map, said.rows, said.columns, model.seen);
-    byId("word").textContent = `“${word.text}”, probability ${percent(word.probability)}; bright is where ${model.name} looked`;
+    byId("word").textContent = `“${word.text}”, probability ${percent(word.probability)}; `
+      + METHODS[method][1].replace("NAME", () => model.name);
   };
   for (const name of ["pointerenter", "focus"]) element.addEventListener(name, enter);
   for (const name of ["pointerleave", "blur"]) element.addEventListener(name, hideMap);
   return element;
 }
 
-// Dark where the model looked less; black where it saw nothing, outside the central square.
+// Dark where the photo matters less; black where it saw nothing, outside the central square.
 function drawMap(map, rows, columns, seen) {
   hideMap();
   const [width, height] = [photo.clientWidth, photo.clientHeight];

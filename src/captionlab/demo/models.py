@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import yaml
@@ -19,6 +19,7 @@ from PIL import Image
 
 from captionlab.captioner.parts import build_dataset
 from captionlab.captioner.photo_captioner import PhotoCaptioner
+from captionlab.captioner.saliency import Method
 from captionlab.errors import CaptionLabError, DataError
 from captionlab.images.photos import read_image
 from captionlab.run_files import RunFiles
@@ -67,18 +68,32 @@ class DemoModel:
         """What the page says of the model before it has seen a photo."""
         return {
             "name": self.name,
-            "attends": self.captioner.attends,
+            "methods": ["attention"] * self.captioner.attends + [*get_args(Method)],
             "seen": self.captioner.seen,
         }
 
-    def caption(self, photo: Image.Image) -> dict[str, Any]:
-        """What the model says about a photo, in JSON types; maps have a digit per position."""
+    def caption(self, photo: Image.Image, method: str | None = None) -> dict[str, Any]:
+        """What the model says about a photo, in JSON types; maps have a digit per position.
+
+        Args:
+            photo: upright RGB.
+            method: what maps of words are: one of the model's `methods`, or None for no maps.
+
+        Raises:
+            ConfigError: if the model has no such method.
+        """
         began = time.perf_counter()
-        number = min(_NUM_CAPTIONS, self.captioner.max_captions)
-        said = self.captioner(photo, n_best=number, attention=self.captioner.attends)
-        maps = [word.attention for word in said.words if word.attention is not None]
+        said = self.captioner(
+            photo,
+            n_best=min(_NUM_CAPTIONS, self.captioner.max_captions),
+            attention=method == "attention",
+            explain=None if method == "attention" else method,  # type: ignore[arg-type]
+        )
+        found = [word.attention if word.saliency is None else word.saliency for word in said.words]
+        maps = [weights for weights in found if weights is not None]
         shape = maps[0].shape if maps else (0, 0)
-        digits: list[str] = _digits(np.stack(maps)) if maps else [""] * len(said.words)
+        one_scale = method == "occlusion"  # words that depend on no part stay dark
+        digits = _digits(np.stack(maps), one_scale) if maps else [""] * len(said.words)
         return {
             "text": said.text,
             "probability": said.probability,
@@ -140,8 +155,11 @@ def read_examples(target: Path) -> list[Example]:
     return [Example(image.path, image.captions) for image in chosen if image.path.is_file()]
 
 
-def _digits(maps: NDArray[np.float32]) -> list[str]:
-    """Weights (T, rows, columns) as a text per word, each on a scale of its own."""
-    largest = np.maximum(maps.max((1, 2), keepdims=True), 1e-9)
-    steps = np.rint(maps / largest * _STEPS).astype(int)
+def _digits(maps: NDArray[np.float32], one_scale: bool) -> list[str]:
+    """Weights (T, rows, columns) as a text per word, on a scale of its own unless all share one.
+
+    Negative ones are 0.
+    """
+    largest = np.maximum(maps.max(None if one_scale else (1, 2), keepdims=True), 1e-9)
+    steps = np.rint(np.maximum(maps, 0) / largest * _STEPS).astype(int)
     return ["".join(f"{step:x}" for step in word.ravel()) for word in steps]

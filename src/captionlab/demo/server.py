@@ -176,7 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
                     return "image/jpeg", preview(photo)
                 if url.path == "/caption":
                     model = _chosen(query, "model", self.server.models)
-                    return "application/json", json.dumps(model.caption(photo)).encode()
+                    method = query.get("method", [None])[0]
+                    return "application/json", json.dumps(model.caption(photo, method)).encode()
         raise _RefusalError(HTTPStatus.NOT_FOUND, f"there is no {url.path[:100]}")
 
     def _facts(self) -> dict[str, Any]:
