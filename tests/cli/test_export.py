@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -45,6 +46,41 @@ def test_a_run_is_exported_with_a_card_and_inspected(
         assert "resnet18, photos of 64x64" in rows["encoder"]
         assert "CIDEr-D 50.0" in rows["scores x100"]
         assert ("tensors of frozen encoder" in rows) == (target == file)
+
+
+def test_an_onnx_folder_is_inspected_like_its_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    assert main(["export", str(run), str(folder), "--format=onnx"]) == 0
+    shown = {}
+    for target in (run, folder):
+        capsys.readouterr()
+        assert main(["inspect", str(target)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        shown[target] = {line.split("  ")[0]: line.split("  ", 1)[1].strip() for line in lines}
+    assert shown[folder]["kind"].startswith("ONNX, ")
+    for name in ("encoder", "decoder", "search", "vocabulary", "data", "scores x100", "made by"):
+        assert shown[folder][name] == shown[run][name]
+    digest = hashlib.sha256((folder / "step.onnx").read_bytes()).hexdigest()
+    assert shown[folder]["sha256 of step.onnx"] == digest
+
+    (folder / "step.onnx").unlink()
+    assert main(["inspect", str(folder)]) == 1
+    assert "lacks step.onnx; export the run again" in capsys.readouterr().err
+    for foreign in ("no JSON", "[]", "{}"):
+        (folder / "captioner.json").write_text(foreign)
+        assert main(["inspect", str(folder)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "is none of this captionlab's; make the folder by" in line
+
+
+def test_scores_are_not_those_of_a_changed_search(run: Path, tmp_path: Path) -> None:
+    command = ["export", str(run), str(tmp_path), "--format=onnx", "--set=search.beam_size=2"]
+    assert main(command) == 0
+    told = json.loads((tmp_path / "captioner.json").read_text())["run"]
+    assert told["config"]["search"]["beam_size"] == 2
+    assert "result" not in told
 
 
 def test_a_result_from_elsewhere_is_read_back(run: Path, tmp_path: Path) -> None:

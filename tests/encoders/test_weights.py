@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
-from torchvision.models import get_model, resnet18
+import yaml
+from torchvision.models import ResNet18_Weights, get_model, resnet18
 
-from captionlab.encoders.torchvision import published_weights
+from captionlab.encoders.torchvision import describe_weights, published_weights
 from captionlab.encoders.weights import download
 from captionlab.errors import ConfigError, WeightsError
 from tests.support.encoders import CPU, make_encoder
@@ -57,6 +62,7 @@ def test_a_file_that_holds_no_state_dict_is_refused(tmp_path: Path, content: byt
 
 def test_no_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request._opener", None)  # which keeps the proxies of its first use
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(WeightsError, match=r"encoder\.weights=PATH"):
@@ -76,6 +82,69 @@ def test_a_download_is_checked_against_the_hash_in_its_name(
     assert download(good.as_uri())["a"].tolist() == [1, 1]
     cached = tmp_path / "cache" / "hub" / "checkpoints"
     assert [path.name for path in cached.iterdir()] == [good.name]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Serves the files of a folder."""
+    (tmp_path / "served").mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "served")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("kind", ["whole", "forged", "cut"])
+def test_weights_by_name_are_downloaded_whole_or_not_at_all(
+    server: str, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    state = resnet18().state_dict()
+    torch.save(state, tmp_path / "file")
+    content = (tmp_path / "file").read_bytes()
+    name = f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    sent = {"whole": content, "forged": content[:-1] + b"x", "cut": content[:-1000]}[kind]
+    (tmp_path / "served" / name).write_bytes(sent)
+    monkeypatch.setattr(ResNet18_Weights.IMAGENET1K_V1.value, "url", f"{server}/{name}")
+    encoder = make_encoder("resnet18", weights="IMAGENET1K_V1", image_size=64)
+    cached = tmp_path / "cache" / "hub" / "checkpoints"
+    if kind == "whole":
+        encoder.prepare([], CPU)
+        assert [path.name for path in cached.iterdir()] == [name]
+        (tmp_path / "file").rename(tmp_path / "resnet18.pth")
+        same = make_encoder("resnet18", weights=str(tmp_path / "resnet18.pth"), image_size=64)
+        same.prepare([], CPU)
+        assert all(torch.equal(v, encoder.state_dict()[k]) for k, v in same.state_dict().items())
+        return
+    with pytest.raises(WeightsError, match=r"could not be downloaded \(invalid hash") as error:
+        encoder.prepare([], CPU)
+    assert "\n" not in str(error.value)
+    assert list(cached.iterdir()) == []
+
+
+def test_accuracy_size_and_licence_are_listed_where_they_are_stated() -> None:
+    vit, vgg = published_weights("vit_b_16"), published_weights("vgg16")
+    assert describe_weights(vit["IMAGENET1K_SWAG_LINEAR_V1"]) == "81.9 %, 330 MB, CC-BY-NC 4.0"
+    assert describe_weights(vit["IMAGENET1K_V1"]) == "81.1 %, 330 MB"
+    assert describe_weights(vgg["IMAGENET1K_FEATURES"]) == "accuracy not stated, 528 MB"
+    encoder = make_encoder("vit_b_16", weights="IMAGENET1K_SWAG_LINEAR_V1")
+    assert encoder.weights_facts["licence"] == "CC-BY-NC 4.0"
+
+
+def test_the_documentation_lists_the_weights_of_every_option() -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "docs" / "models.md").read_text(encoding="utf-8")
+    for path in sorted((root / "conf" / "encoder").glob("*.yaml")):
+        option = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "architecture" in option and path.stem != "torchvision":  # which is any other
+            listed = (
+                f"`{name}` ({describe_weights(weights)})"
+                for name, weights in published_weights(option["architecture"]).items()
+            )
+            assert f"| `{path.stem}` | {', '.join(listed)} |" in text
 
 
 def test_weights_are_chosen_by_name_and_bring_their_preprocessing() -> None:

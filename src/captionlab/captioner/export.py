@@ -81,25 +81,26 @@ def export(target: Path, path: Path, with_encoder: bool) -> dict[str, Any]:
     if with_encoder and not encoder.num_trained_parameters:
         state = encoder.state_dict()
         tensors |= {f"frozen_encoder.{name}": value for name, value in state.items()}
-    facts = facts_of(target, saved)
-    weights = facts["encoder_weights"] = weights_facts(facts, encoder, with_encoder)
-    if weights["included"]:
-        facts["config"] = _without_folders(facts["config"])
+    facts = with_weights(facts_of(target, saved), encoder, with_encoder)
     write_exported(path, facts, tensors)
     return facts
 
 
-def weights_facts(facts: Mapping[str, Any], encoder: Encoder, included: bool) -> dict[str, Any]:
-    """What is told of an encoder's weights: `name`, `source`, `licence`, `included`, `trained`.
+def with_weights(facts: Mapping[str, Any], encoder: Encoder, included: bool) -> dict[str, Any]:
+    """Facts that tell of the encoder's weights: `name`, `source`, `licence`, `included`, `trained`.
+
+    Where these are included, no path is needed any more.
 
     Args:
-        facts: of the run; a file that was exported knows them.
+        facts: of the run; a file that was exported knows its weights.
         encoder: of the run.
         included: whether the weights of a frozen encoder are handed on.
     """
     trained = bool(encoder.num_trained_parameters)
     known = facts.get("encoder_weights") or encoder.weights_facts
-    return {**known, "included": included or trained, "trained": trained}
+    weights = {**known, "included": included or trained, "trained": trained}
+    config = _without_folders(facts["config"]) if weights["included"] else facts["config"]
+    return {**facts, "config": config, "encoder_weights": weights}
 
 
 def encoder_of(captioner: Captioner, with_weights: bool) -> Encoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import warnings
@@ -19,7 +20,7 @@ from captionlab.captioner.captioner import Captioner
 from captionlab.captioner.export import encoder_of
 from captionlab.decoders import Decoder, DecoderState, PreparedImage
 from captionlab.encoders import Encoder
-from captionlab.errors import ConfigError, StorageError
+from captionlab.errors import ConfigError, RunError, StorageError
 from captionlab.features.source import EncoderFeatures
 from captionlab.files import write_json
 from captionlab.images.preprocessing import normalise
@@ -27,6 +28,8 @@ from captionlab.search import BeamSearch, GreedySearch, Search
 from captionlab.types import START_ID, ImageFeatures
 
 _FILES = ("caption.py", "captioner.json", "encoder.onnx", "start.onnx", "step.onnx")
+_OF_RUN = ("config", "features", "result", "versions", "command")
+_OF_CAPTIONER = ("vocabulary", "encoder_weights")
 _BEAM: dict[str, Any] = {  # of a run that writes greedily
     "beam_size": 3,
     "length_penalty": 0.7,
@@ -37,13 +40,13 @@ _BEAM: dict[str, Any] = {  # of a run that writes greedily
 
 
 @torch.no_grad()
-def export_onnx(captioner: Captioner, folder: Path, weights: Mapping[str, Any]) -> list[Path]:
+def export_onnx(captioner: Captioner, folder: Path, facts: Mapping[str, Any]) -> list[Path]:
     """Write encoder, decoder, settings and script; computed in float32, one photo at a time.
 
     Args:
         captioner: of one run; moved to the CPU.
         folder: gets `encoder.onnx`, `start.onnx`, `step.onnx`, `captioner.json`, `caption.py`.
-        weights: what is told of the encoder's weights; see `export.weights_facts`.
+        facts: of the run, for whoever looks into the folder; see `export.read_facts`.
 
     Returns:
         The files.
@@ -67,7 +70,8 @@ def export_onnx(captioner: Captioner, folder: Path, weights: Mapping[str, Any]) 
         "preprocessing": asdict(preprocessing),
         "search": search,
         "vocabulary": captioner.vocabulary.to_list(),
-        "encoder_weights": dict(weights),
+        "encoder_weights": facts.get("encoder_weights", {}),
+        "run": {name: facts[name] for name in _OF_RUN if facts.get(name) is not None},
     }
     encoder = _EncoderGraph(encoder_of(captioner, with_weights=True).cpu(), source.trained)
     size = preprocessing.image_size
@@ -81,6 +85,29 @@ def export_onnx(captioner: Captioner, folder: Path, weights: Mapping[str, Any]) 
     except OSError as error:
         raise StorageError(f"{folder} cannot be written ({error.strerror or error}).") from error
     return [folder / name for name in _FILES]
+
+
+def read_onnx(folder: Path) -> tuple[dict[str, Any], list[Path]]:
+    """What `export_onnx` wrote: the run's facts, as `export.read_facts` gives them, and the files.
+
+    Raises:
+        RunError: if the folder holds something else.
+        StorageError: if a file of it is missing.
+    """
+    try:
+        settings = json.loads((folder / "captioner.json").read_text(encoding="utf-8"))
+        facts = {**settings["run"], **{name: settings[name] for name in _OF_CAPTIONER}}
+        _ = facts["config"], facts["features"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunError(
+            f"{folder}/captioner.json is none of this captionlab's; make the folder by "
+            "`captionlab export RUN FOLDER --format onnx`."
+        ) from error
+    files = [folder / name for name in _FILES]
+    missing = [path.name for path in files if not path.is_file()]
+    if missing:
+        raise StorageError(f"{folder} lacks {', '.join(missing)}; export the run again.")
+    return facts, files
 
 
 @torch.no_grad()

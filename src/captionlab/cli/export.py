@@ -53,8 +53,8 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: for several runs, or options that do not go together.
     """
-    from captionlab.captioner.export import encoder_of, export, only_run, read_facts, weights_facts
-    from captionlab.captioner.load import load_run
+    from captionlab.captioner.export import encoder_of, export, only_run, read_facts, with_weights
+    from captionlab.captioner.load import load_run, override
     from captionlab.errors import printable
     from captionlab.reports.model_facts import weights_text
 
@@ -62,13 +62,13 @@ def run(options: argparse.Namespace) -> None:
     if options.format == "onnx":
         from captionlab.captioner.onnx_export import export_onnx
 
-        facts = read_facts(target)
         loaded = load_run(target, options.set)
         encoder = encoder_of(loaded.captioner, with_weights=False)
-        facts["encoder_weights"] = weights = weights_facts(facts, encoder, included=True)
+        facts = with_weights(read_facts(target), encoder, included=True)
+        facts["features"].pop("calibration", None)  # tensors: the encoder's graph has used them
         if options.set:  # the scores are not those of the changed run
-            facts = {**facts, "config": loaded.config, "result": None}
-        written = export_onnx(loaded.captioner, options.path, weights)
+            facts = {**facts, "config": override(facts["config"], options.set), "result": None}
+        written = export_onnx(loaded.captioner, options.path, facts)
         card: Path | None = options.card or options.path / "README.md"
         use = ["pip install numpy onnxruntime pillow", "python caption.py photo.jpg"]
     else:

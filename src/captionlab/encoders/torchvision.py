@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from difflib import get_close_matches
 from functools import partial
@@ -22,8 +23,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 # Keys of the DenseNet files, which are older than the rule that names hold no dot.
 _DOTTED = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)")
-
-
+# What the addresses lead to that torchvision gives for licences; it states no others.
+_LICENCES = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "CC-BY-NC 4.0"}
 _NAME = re.compile(r"[A-Z][A-Z0-9_]+")  # as torchvision names weights
 
 
@@ -91,9 +92,18 @@ def published_weights(architecture: str) -> dict[str, Any]:
 
 
 def describe_weights(weights: Any) -> str:
-    """Accuracy and size of published weights, such as `80.9 %, 98 MB`."""
+    """Accuracy, size and, if it is stated, licence: such as `81.9 %, 330 MB, CC-BY-NC 4.0`."""
     accuracy = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-    return f"{accuracy:.1f} %, {weights.meta['_file_size']:.0f} MB"
+    facts = ["accuracy not stated" if math.isnan(accuracy) else f"{accuracy:.1f} %"]
+    facts.append(f"{weights.meta['_file_size']:.0f} MB")
+    licence = _licence(weights)
+    return ", ".join(facts if licence is None else [*facts, licence])
+
+
+def _licence(weights: Any) -> str | None:
+    """By its name if we know it, else by its address; None if torchvision states none."""
+    stated: str | None = weights.meta.get("license")
+    return stated and _LICENCES.get(stated, stated)
 
 
 def _published(architecture: str, name: str) -> Classifier:
@@ -125,6 +135,6 @@ def _published(architecture: str, name: str) -> Classifier:
             std=tuple(transform.std),
         ),
         rename=partial(_DOTTED.sub, r"\1\2"),
-        licence=published.meta.get("license"),
+        licence=_licence(published),
         weights=("imagenet", published.name) if published.name == first else (published.name,),
     )

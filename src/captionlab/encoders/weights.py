@@ -6,8 +6,8 @@ import hashlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +115,7 @@ def download(url: str) -> dict[str, Tensor]:
             folder.mkdir(parents=True, exist_ok=True)
             prefix = file.removesuffix(".pth").rsplit("-", 1)[-1]
             torch.hub.download_url_to_file(url, str(folder / file), hash_prefix=prefix)
-        except (URLError, OSError, RuntimeError) as error:
+        except (OSError, HTTPException, RuntimeError) as error:
             raise WeightsError(
                 f"encoder.weights: {file} could not be downloaded ({error}). "
                 f"Put it into {folder}, give its path as "
