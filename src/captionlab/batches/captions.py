@@ -67,7 +67,7 @@ class TokenizedCorpus:
         """Of the training captions; see `Vocabulary.build`."""
         vocabulary = Vocabulary.build(self.captions("train"), min_count, max_size)
         log.info(
-            "vocabulary of %d words; it has %.1f %% of the running words of validation captions",
+            "vocabulary of %d words: %.1f %% of all words in validation captions are among them",
             len(vocabulary),
             100 * vocabulary.coverage(self.captions("val")),
         )

@@ -21,7 +21,9 @@ from captionlab.captioner.saliency import Method, saliency_maps
 from captionlab.errors import ConfigError, DataError
 from captionlab.features.source import EncoderFeatures
 from captionlab.search.likelihood import WordPredictions, word_predictions
-from captionlab.types import Hypothesis
+from captionlab.types import Hypothesis, ImageFeatures
+
+_SEARCHED_AT_ONCE = 2  # batches of the encoder: a search of few captions is slow
 
 OnError: TypeAlias = Literal["raise", "return"]
 _Pixels: TypeAlias = NDArray[np.uint8]
@@ -134,7 +136,7 @@ class PhotoCaptioner:
         on_error: OnError = "raise",
         num_workers: int = 0,
     ) -> Iterator[PhotoCaption]:
-        """Caption any number of photos, one batch in memory at a time.
+        """Caption any number of photos, two batches of the encoder in memory at a time.
 
         Args:
             photos: taken as they are needed; see `__call__`.
@@ -155,9 +157,8 @@ class PhotoCaptioner:
             ConfigError: if model or search cannot give what is asked.
         """
         self._check(n_best, attention, explain, on_error)
-        batches = decoded_batches(
-            photos, self._source.preprocessing, self._source.batch_size, num_workers
-        )
+        size = _SEARCHED_AT_ONCE * self._source.batch_size
+        batches = decoded_batches(photos, self._source.preprocessing, size, num_workers)
         maps = attention or explain is not None
         request = _Request(n_best, words or maps, attention, explain, pixels or maps)
         return self._captions(batches, request, on_error)
@@ -205,7 +206,10 @@ class PhotoCaptioner:
         """Captions of B photos, each its source and uint8 (3, S, S)."""
         decoder, search = self._captioner.decoder, self._captioner.search
         pixels = torch.stack([pixels for _, pixels in photos])
-        features = self._source.encode(pixels)
+        parts = [self._source.encode(part) for part in pixels.split(self._source.batch_size)]
+        features = ImageFeatures(
+            torch.cat([part.grid for part in parts]), torch.cat([part.pooled for part in parts])
+        )
         with self._captioner.autocast():
             if request.n_best > 1:
                 ranked = search.n_best(decoder, features)
