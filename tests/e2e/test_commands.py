@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.processes import with_defaults
+from tests.support.processes import run_command, with_defaults
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -42,14 +41,7 @@ def command(folder: Path, *arguments: str) -> list[str]:
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, *arguments),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | environment,
-        check=False,
-    )
+    return run_command(command(folder, *arguments), **environment)
 
 
 def run_folders(folder: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from captionlab.run_files import RunFiles
-from tests.support.processes import with_defaults
+from tests.support.processes import run_command, with_defaults
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -37,14 +36,7 @@ def command(folder: Path, *arguments: str) -> list[str]:
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, *arguments),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | environment,
-        check=False,
-    )
+    return run_command(command(folder, *arguments), **environment)
 
 
 def folders(folder: Path) -> list[RunFiles]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -21,6 +23,23 @@ def elsewhere(
     in which autograd has started threads, which another test may have done.
     """
     return _pool().submit(function, *args, **kwargs).result()
+
+
+def run_command(command: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, five minutes at most, and keep what it writes.
+
+    Args:
+        command: program and arguments.
+        environment: variables beside those of this process.
+    """
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | environment,
+        check=False,
+    )
 
 
 def with_defaults(defaults: Sequence[str], overrides: Sequence[str]) -> list[str]:
