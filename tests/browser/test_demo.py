@@ -142,7 +142,8 @@ def test_attention_comes_first_and_the_other_methods_are_offered_beside_it(
     card.locator(".looks").first.hover()
     assert width("width") == "6"
     card.locator("select").select_option("gradients")
-    playwright.expect(card.locator("[role=status]")).to_contain_text("pixels change it most")
+    status = card.locator("[role=status]")
+    playwright.expect(status).to_contain_text("pixels change it most", timeout=60_000)
     card.locator(".looks").first.hover()
     assert width("width") == "8"
 

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -221,6 +222,40 @@ def test_a_taken_port_and_a_wrong_one_are_one_line(
     assert "--port must be between 0 and 65535" in capsys.readouterr().err
     assert main(["demo", "--run", str(place.folder / "none")]) == 1
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_it_ends_after_the_photo_in_work_and_before_the_next(place: Place) -> None:
+    model = DemoModel.of(captionlab.load(place.folder / "reads"))
+    begun, go_on, captioned = threading.Event(), threading.Event(), []
+
+    def caption(self: DemoModel, photo: Image.Image, method: str | None) -> dict[str, Any]:
+        begun.set()
+        assert go_on.wait(60)
+        captioned.append(method)
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
+        patch.setattr(DemoModel, "caption", caption)
+        server = DemoServer([model], [], "127.0.0.1", 0)
+        serving = threading.Thread(target=server.serve_forever, args=(0.05,))
+        serving.start()
+        pool.submit(ask, server, "POST", "/caption?model=0&method=first", photo())
+        assert begun.wait(60)
+        second = pool.submit(ask, server, "POST", "/caption?model=0&method=second", photo())
+        while server._places._value > 14:  # until both hold a place
+            time.sleep(0.01)
+        server.shutdown()
+        closing = threading.Thread(target=server.server_close)
+        closing.start()
+        closing.join(0.3)
+        assert closing.is_alive(), "the photo is in work"
+        go_on.set()
+        closing.join(60)
+        assert not closing.is_alive()
+        serving.join()
+        server.working.release()
+        assert second.result() == (503, {"error": "the demo has ended"})
+    assert captioned == ["first"]
 
 
 def test_it_prints_its_address_and_ctrl_c_ends_it(server: DemoServer, place: Place) -> None:

@@ -62,6 +62,7 @@ class DemoServer(ThreadingHTTPServer):
         address: of the page.
         is_local: whether this machine alone can reach it.
         working: held while a photo is decoded or captioned.
+        closed: whether no other photo is begun.
 
     Raises:
         ConfigError: if host or port cannot be had.
@@ -76,6 +77,7 @@ class DemoServer(ThreadingHTTPServer):
         self.models = models
         self.examples = examples
         self.working = threading.Lock()
+        self.closed = False
         self._places = threading.BoundedSemaphore(_MAX_WAITING)
         try:
             self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -104,6 +106,12 @@ class DemoServer(ThreadingHTTPServer):
             yield
         finally:
             self._places.release()
+
+    def server_close(self) -> None:
+        """End the photo in work, and begin no other: torch aborts a process that ends meanwhile."""
+        super().server_close()
+        self.closed = True
+        self.working.acquire()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say in one line what failed; a client that left is no failure."""
@@ -171,6 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.place():
             content = self._body()
             with self.server.working:
+                if self.server.closed:
+                    raise _RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, "the demo has ended")
                 photo = self._example(query) if "example" in query else read_photo(content)
                 if url.path == "/photo":
                     return "image/jpeg", preview(photo)
