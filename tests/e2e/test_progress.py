@@ -57,7 +57,9 @@ def on_terminal(command: list[str], interrupt_at: str | None = None) -> tuple[in
 
 
 def test_a_terminal_gets_bars_and_whole_lines(tmp_path: Path) -> None:
-    code, written = on_terminal(command(tmp_path, "-m", "trainer.max_epochs=2", "decoder=lstm,gru"))
+    code, written = on_terminal(
+        command(tmp_path, "-m", "n_jobs=1", "trainer.max_epochs=2", "decoder=lstm,gru")
+    )
     assert code == 0, written
     for shown in ("encoding images", "run 1 of 2", "run 2 of 2, about", "left for all"):
         assert shown in written
