@@ -90,7 +90,7 @@ class SweepLauncher(Launcher):
             for number, run in enumerate(runs, 1):
                 line = self._answer(run)
                 if line is not None:
-                    print(f"[{number}/{self.num_runs}] {run.label}: {line}, {run.folder.path}")
+                    self.say(number, run, f": {line}, {run.folder.path}")
                 else:
                     waiting.setdefault(run.folder.path, (number, run))
             if waiting:
@@ -129,7 +129,11 @@ class SweepLauncher(Launcher):
 
     def say(self, number: int, run: SweepRun, text: str) -> None:
         """Print a line about a run."""
-        print(f"[{number}/{self.num_runs}] {run.label}{text}", flush=True)
+        print(self.line(number, run, text), flush=True)
+
+    def line(self, number: int, run: SweepRun, text: str) -> str:
+        """A text about a run, after its number and label."""
+        return f"[{number}/{self.num_runs}] {run.label}{text}"
 
     def _answer(self, run: SweepRun) -> str | None:
         """Why a run need not be started; None if it must."""

@@ -95,10 +95,13 @@ class LocalLauncher(SweepLauncher):
                         self._end(process)
                         shown.advance()
                     shown.advance(0)  # time goes on
-                    lines = [self._last_line(process) for process in running]
-                    if self.n_jobs > 1 and lines != last_lines:
-                        current_display().show(lines)
-                        last_lines = lines
+                    if self.n_jobs > 1:
+                        lines = [
+                            self.line(p.number, p.run, _last_words(p.run.folder)) for p in running
+                        ]
+                        if lines != last_lines:
+                            current_display().show(lines)
+                            last_lines = lines
         except BaseException as error:
             stop(running)
             reason = getattr(error, "reason", "the sweep failed")
@@ -171,11 +174,6 @@ class LocalLauncher(SweepLauncher):
             self.say(process.number, process.run, f": {folder.state}{_last_words(folder)}")
         elif code < 0 and sys.stdout.isatty():
             print("\x1b[?25h", end="", flush=True)  # the cursor, which it hid beside its bars
-
-    def _last_line(self, process: RunProcess) -> str:
-        """What a run said last, for a terminal."""
-        run = process.run
-        return f"[{process.number}/{self.num_runs}] {run.label}{_last_words(run.folder)}"
 
 
 def _last_words(folder: RunFolder) -> str:
