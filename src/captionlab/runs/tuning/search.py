@@ -131,7 +131,7 @@ class Search(local.LocalLauncher):
             self.study.fail(trial, f"the same as trial {twin.number + 1}")
             self.say(trial.number + 1, run, f": the same as trial {twin.number + 1}")
             return None
-        run.folder.set_state("queued", command=[w for w in run.command if w != "test=false"])
+        run.folder.set_state("queued", command=_tested(run))
         return _Job(trial, run, num_reported=self.study.num_reported(trial))
 
     def _begin(self, job: _Job) -> None:
@@ -152,8 +152,7 @@ class Search(local.LocalLauncher):
                 local.stop([job.process])
                 if not is_trained(job.run.folder):
                     reason = f"{PRUNED} by `captionlab tune` after epoch {epoch + 1}"
-                    command = [word for word in job.run.command if word != "test=false"]
-                    job.run.folder.set_state("stopped", reason, command=command)
+                    job.run.folder.set_state("stopped", reason, command=_tested(job.run))
                 return True
         return has_ended
 
@@ -185,6 +184,11 @@ class Search(local.LocalLauncher):
                 )
             return
         self._failures = 0
+
+
+def _tested(run: SweepRun) -> list[str]:
+    """The command of a trial's run that tests it, too, for whoever retries it."""
+    return [word for word in run.command if word != "test=false"]
 
 
 def is_trained(folder: RunFiles) -> bool:
