@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from captionlab.batches.captions import TokenizedCorpus
 from captionlab.corpora.corpus import SPLITS, CaptionCorpus, CaptionedImage, Split
 from captionlab.corpora.datasets import CaptionFolder
 from captionlab.corpora.limit import limited
@@ -72,3 +73,30 @@ def test_runs_and_tables_name_the_part(tmp_path: Path) -> None:
     assert len(dataset.read().images) == len(dataset.read_captions().images) == 10
     assert dataset.read().name == "own-limit-10"
     assert dataset.read().fingerprint == dataset.read_captions().fingerprint
+
+
+def test_a_learning_curve_is_trained_on_fewer_images_and_keeps_all_else() -> None:
+    whole = corpus(train=600, val=10, test=10)
+    part, larger = (limited(whole, None, number) for number in (50, 200))
+    assert len(part.training_images) == 50
+    assert set(part.training_images) < set(larger.training_images)
+    assert part.images == whole.images, "the stored features are those of all images"
+    assert (part.name, part.fingerprint) == (whole.name, whole.fingerprint)
+    assert part.notes == ("50 of 600 training images are used: data.train_limit=50",)
+    words = TokenizedCorpus.of(part, str.split)
+    assert {split: len(images) for split, images in words.splits.items()} == {
+        "train": 50,
+        "val": 10,
+        "test": 10,
+    }
+    assert len(limited(whole, None, 900).training_images) == 600
+    assert len(limited(whole, 31, 7).training_images) == 7
+
+
+def test_runs_of_a_learning_curve_are_apart_in_one_table(tmp_path: Path) -> None:
+    fakes.FAKES["own_csv"].write(tmp_path / "own")
+    options = ["data=captions", f"data.root={tmp_path}/own", f"cache_dir={tmp_path}/cache"]
+    whole, part = checked(*options), checked(*options, "data.train_limit=10")
+    assert identity(whole) != identity(part)
+    assert "train_limit" not in identity(whole)["data"]
+    assert Run(tmp_path, part, None, None).data == Run(tmp_path, whole, None, None).data

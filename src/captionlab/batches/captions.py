@@ -41,12 +41,13 @@ class TokenizedCorpus:
 
     @classmethod
     def of(cls, corpus: CaptionCorpus, tokenizer: Tokenizer) -> TokenizedCorpus:
-        """Tokenise each caption once."""
+        """Tokenise each caption once, of the training split those that are trained on."""
+        used = {**corpus.splits, "train": corpus.training_images}
         return cls(
             {
                 split: {
                     image.image_id: [tokenizer(caption) for caption in image.captions]
-                    for image in corpus.splits[split]
+                    for image in used[split]
                 }
                 for split in SPLITS
             }

@@ -116,7 +116,7 @@ class Loaders:
     @property
     def num_training_images(self) -> int:
         """Of an epoch."""
-        return len(self.corpus.splits["train"])
+        return len(self.corpus.training_images)
 
     def images_per_step(self, sharing: Sharing) -> int:
         """How many images a training step sees, on all devices together.

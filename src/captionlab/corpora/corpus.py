@@ -39,6 +39,7 @@ class CaptionCorpus:
         name: of the data set.
         splits: the images of each split, in the order of the files.
         notes: what the reader left out, assumed or drew, a line each for people to read.
+        train_limit: how many images of the training split are trained on; None for all.
 
     Raises:
         DataError: if it has no image, or one has no caption or is in two splits.
@@ -47,6 +48,7 @@ class CaptionCorpus:
     name: str
     splits: Mapping[Split, tuple[CaptionedImage, ...]]
     notes: tuple[str, ...] = ()
+    train_limit: int | None = None
 
     def __post_init__(self) -> None:
         split_of: dict[str, Split] = {}
@@ -79,6 +81,14 @@ class CaptionCorpus:
         """All images: training, validation, test."""
         return [image for split in SPLITS for image in self.splits[split]]
 
+    @cached_property
+    def training_images(self) -> tuple[CaptionedImage, ...]:
+        """Those that are trained on, of the training split.
+
+        Which ones depends on their ids alone, so that a larger limit adds images.
+        """
+        return first_by_id(self.splits["train"], self.train_limit)
+
     def references(self, split: Split) -> dict[str, list[str]]:
         """Image id to captions of a split."""
         return {image.image_id: list(image.captions) for image in self.splits[split]}
@@ -91,3 +101,14 @@ class CaptionCorpus:
             for split in SPLITS
         }
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def first_by_id(
+    images: tuple[CaptionedImage, ...], count: int | None
+) -> tuple[CaptionedImage, ...]:
+    """The first `count` by a hash of their ids, in the order given; None for all."""
+    if count is None:
+        return images
+    hashed = sorted(images, key=lambda image: hashlib.sha256(image.image_id.encode()).digest())
+    chosen = {image.image_id for image in hashed[:count]}
+    return tuple(image for image in images if image.image_id in chosen)

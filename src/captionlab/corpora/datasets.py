@@ -39,6 +39,7 @@ from captionlab.options import Count, Derived, Natural
 log = logging.getLogger(__name__)
 
 Limit = Annotated[int, Ge(10)] | None
+TrainLimit = Annotated[int, Ge(1)] | None
 OnBadImage = Literal["error", "skip"]
 # A file may change twice within the resolution of its time; FAT has the coarsest, 2 seconds.
 _CLOCK_NANOSECONDS = 2_000_000_000
@@ -57,6 +58,9 @@ class CaptionDataset(ABC):
             and the corpus says how many and which.
         limit: how many images of all splits are used, for a quick trial; null for all. Names and
             tables say that it is a part.
+        train_limit: how many images of the training split are trained on, to draw a learning
+            curve; null for all. A larger number adds images; validation, test and the stored
+            features stay those of all images.
         cache_dir: folder for what is derived from the data set; None for a hidden one in `root`.
         num_workers: processes that decode photos to find the unreadable ones.
 
@@ -71,11 +75,13 @@ class CaptionDataset(ABC):
         root: str | Path,
         on_bad_image: OnBadImage = "error",
         limit: Limit = None,
+        train_limit: TrainLimit = None,
         *,
         cache_dir: Annotated[Path | None, Derived] = None,
         num_workers: Annotated[int, Derived] = 0,
     ) -> None:
         self.limit = limit
+        self.train_limit = train_limit
         self.root = Path(root).expanduser()
         self.on_bad_image = on_bad_image
         self.cache_dir = self.root / ".captionlab" if cache_dir is None else cache_dir
@@ -95,7 +101,7 @@ class CaptionDataset(ABC):
         Raises:
             DataError: if the captions are missing or damaged.
         """
-        return limited(self.read_all(), self.limit)
+        return self._part(self.read_all())
 
     def identity(self) -> dict[str, Any]:
         """Names the captions and splits of `read_all`, in JSON types, wherever the files lie.
@@ -106,18 +112,21 @@ class CaptionDataset(ABC):
         return {"corpus": self.read_all().fingerprint}
 
     def read(self) -> CaptionCorpus:
-        """The corpus, less the images that `limit` and `on_bad_image` leave out.
+        """The corpus, less the images that the limits and `on_bad_image` leave out.
 
         Raises:
             DataError: if the files are missing or damaged.
         """
         whole = self.read_all()
-        corpus = limited(whole, self.limit)
-        if corpus is not whole:
-            log.info("%s", corpus.notes[-1])
+        corpus = self._part(whole)
+        for note in corpus.notes[len(whole.notes) :]:
+            log.info("%s", note)
         if self.on_bad_image == "error" or not self.needs_photos:
             return corpus
         return without_bad_photos(corpus, self.cache_dir / "features", self.num_workers)
+
+    def _part(self, corpus: CaptionCorpus) -> CaptionCorpus:
+        return limited(corpus, self.limit, self.train_limit)
 
     def truth(self, captions: Mapping[str, str]) -> dict[str, float]:
         """Share of the captions' claims that are true of the known scenes, in [0, 1], by kind.
@@ -166,11 +175,19 @@ class Shapes(CaptionDataset):
         num_captions: Count = NUM_REFERENCES,
         on_bad_image: OnBadImage = "error",
         limit: Limit = None,
+        train_limit: TrainLimit = None,
         *,
         cache_dir: Annotated[Path | None, Derived] = None,
         num_workers: Annotated[int, Derived] = 0,
     ) -> None:
-        super().__init__(root, on_bad_image, limit, cache_dir=cache_dir, num_workers=num_workers)
+        super().__init__(
+            root,
+            on_bad_image,
+            limit,
+            train_limit,
+            cache_dir=cache_dir,
+            num_workers=num_workers,
+        )
         self._arguments = (num_train, num_val, num_test, image_size, generator_seed, num_captions)
 
     def read_all(self) -> CaptionCorpus:
@@ -182,7 +199,7 @@ class Shapes(CaptionDataset):
         if not manifest.exists() or json.loads(manifest.read_text()) != recipe(*self._arguments):
             raise DataError(f"{self.root} does not hold the drawings that this recipe makes.")
         corpus = read_corpus(self.root, "flickr8k", "shapes", needs_photos=False)
-        return limited(corpus, self.limit)
+        return self._part(corpus)
 
     def identity(self) -> dict[str, Any]:
         return {"shapes": recipe(*self._arguments)}
@@ -229,11 +246,19 @@ class CaptionFolder(CaptionDataset):
         split_seed: Natural = 0,
         on_bad_image: OnBadImage = "error",
         limit: Limit = None,
+        train_limit: TrainLimit = None,
         *,
         cache_dir: Annotated[Path | None, Derived] = None,
         num_workers: Annotated[int, Derived] = 0,
     ) -> None:
-        super().__init__(root, on_bad_image, limit, cache_dir=cache_dir, num_workers=num_workers)
+        super().__init__(
+            root,
+            on_bad_image,
+            limit,
+            train_limit,
+            cache_dir=cache_dir,
+            num_workers=num_workers,
+        )
         check_dialect(dialect)
         self.dialect = dialect
         self.split_seed = split_seed
@@ -242,7 +267,7 @@ class CaptionFolder(CaptionDataset):
         return self._read(self.needs_photos)
 
     def read_captions(self) -> CaptionCorpus:
-        return limited(self._read(needs_photos=False), self.limit)
+        return self._part(self._read(needs_photos=False))
 
     def _read(self, needs_photos: bool) -> CaptionCorpus:
         return read_corpus(
@@ -332,6 +357,7 @@ class COCO(CaptionFolder):
         use_restval: bool = True,
         on_bad_image: OnBadImage = "error",
         limit: Limit = None,
+        train_limit: TrainLimit = None,
         *,
         cache_dir: Annotated[Path | None, Derived] = None,
         num_workers: Annotated[int, Derived] = 0,
@@ -342,6 +368,7 @@ class COCO(CaptionFolder):
             split_seed,
             on_bad_image,
             limit,
+            train_limit,
             cache_dir=cache_dir,
             num_workers=num_workers,
         )

@@ -147,7 +147,7 @@ def _make_scorer(
 def _language(corpus: CaptionCorpus, captions: Mapping[str, str]) -> dict[str, float]:
     tokenize = PTBTokenizer()
     training = {
-        tuple(tokenize(caption)) for image in corpus.splits["train"] for caption in image.captions
+        tuple(tokenize(caption)) for image in corpus.training_images for caption in image.captions
     }
     return language([tokenize(caption) for caption in captions.values()], training)
 

@@ -60,8 +60,9 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         kept["data"].pop("features", None)  # as in runs that knew no such option
     else:
         kept["data"]["features"] = features_digest(config, file)
-    if kept["data"].get("limit") is None:  # runs from before the option are the same runs
-        kept["data"].pop("limit", None)
+    for option in ("limit", "train_limit"):
+        if kept["data"].get(option) is None:  # runs from before the option are the same runs
+            kept["data"].pop(option, None)
     kept["data"]["content"] = build_dataset(config).identity()
     kept["init_from"] = _source(kept["init_from"])
     return {**kept, "results_version": RESULTS_VERSION}
