@@ -18,6 +18,7 @@ from captionlab.cli import (
     report,
     runs,
     tune,
+    wandb,
 )
 from captionlab.errors import CaptionLabError
 from captionlab.progress.terminal import shown_on_terminal
@@ -76,6 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("train", help="train, test and score one run, or a sweep with -m")
     commands.add_parser("tune", help="search for the options that validate best")
-    for command in (caption, demo, evaluate, report, runs, export, inspect, data, features):
+    for command in (caption, demo, evaluate, report, runs, export, inspect, data, features, wandb):
         command.add_parser(commands)
     return parser
