@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from captionlab.decoders.word_vectors import read_word_vectors
 from captionlab.text import Vocabulary
 from captionlab.types import PAD_ID
 
 log = logging.getLogger(__name__)
+
+_ROWS = 128  # of which a bf16 product's rows are a multiple
 
 
 class VocabularyLayer(nn.Linear):
@@ -34,7 +38,14 @@ class VocabularyLayer(nn.Linear):
             self.project = nn.Linear(input_dim, embedding_dim, bias=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return super().forward(self.project(inputs))
+        inputs = self.project(inputs)
+        num_rows = len(inputs)
+        is_compiled = torch.compiler.is_compiling()
+        if self.training and torch.is_autocast_enabled("cpu") and not is_compiled:
+            # oneDNN compiles a bf16 product anew for each number of rows, and keeps up to 1,024 of
+            # them: gigabytes, as nearly every batch has another number of words.
+            inputs = functional.pad(inputs, (0, 0, 0, -num_rows % _ROWS))
+        return super().forward(inputs)[:num_rows]
 
 
 def init_embedding(
