@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from captionlab.errors import RunError
+from captionlab.files import digest
 from captionlab.locks import Owner, is_fresh
 
 State = Literal["queued", "running", "stopped", "failed", "complete"]
@@ -113,6 +114,22 @@ class RunFiles:
                 resume = "`captionlab runs retry` resumes it"
             return f"{line}; {resume}" if condition == "stopped" else line
         return f"not finished ({condition or 'never started'})"
+
+    def check_unchanged(self) -> None:
+        """Compare captions and result with their digests in the manifest; older runs have none.
+
+        Raises:
+            RunError: naming the file that is not as the run wrote it.
+        """
+        manifest = self.read_json(self.manifest_path) or {}
+        for path in (self.predictions_path, self.result_path):
+            written = manifest.get(f"{path.stem}_digest")
+            if written is not None and not (path.exists() and digest(path) == written):
+                raise RunError(
+                    f"{path} was changed after the run wrote it; remove the run (`captionlab runs "
+                    "remove RUN`) and run its command again, or score its model (`captionlab "
+                    "evaluate RUN/checkpoints/best.ckpt`)."
+                )
 
     @staticmethod
     def read_json(path: Path) -> dict[str, Any] | None:

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from captionlab.captioner.best_run import best_run
 from captionlab.cli import main
+from captionlab.errors import RunError
+from captionlab.evaluation.evaluate import evaluate
+from captionlab.evaluation.request import Request
 from captionlab.evaluation.result import Prediction, Result, Training
 from captionlab.runs.folder import RunFolder
 
@@ -56,6 +60,25 @@ def test_a_result_that_is_damaged_is_listed_as_such(
     output = capsys.readouterr().out
     assert "state: damaged" in output
     assert "result.json" in output
+
+
+def test_a_result_that_was_edited_is_told_and_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path / "a", 0.5)
+    path = finished(tmp_path / "b", 0.25).result_path
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    for command in (["runs", "list"], ["runs", "show"], ["report"]):
+        assert main([*command, str(tmp_path)]) == 0
+        output = capsys.readouterr().out
+        assert output.count("b/result.json was changed after the run wrote it") == 1
+        assert "75.0" not in output
+        assert "0.75" not in output
+        assert "50.0" in output or "0.5" in output
+    with pytest.raises(RunError, match="was changed"):
+        best_run(tmp_path)
+    with pytest.raises(RunError, match="was changed"):
+        evaluate(tmp_path / "b", Request())
 
 
 def test_what_differs_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

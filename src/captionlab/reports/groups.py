@@ -65,6 +65,7 @@ class Run:
                 return cls(folder, config, None, files.reason)
             config = _read_config(files.config_path)
             manifest = files.read_json(files.manifest_path) or {}
+            files.check_unchanged()
             result = Result.read(files.result_path)
             return cls(folder, config, result, None, manifest.get("corpus"))
         except RunError as error:
