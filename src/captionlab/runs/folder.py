@@ -91,15 +91,23 @@ class RunFolder(RunFiles):
         Raises:
             RunError: if the folder belongs to another configuration.
         """
+        self.check_identity(identity)
+        write_atomically(self.config_path, yaml.safe_dump(dict(config), sort_keys=False))
+        self.update_manifest(identity=identity)
+
+    def check_identity(self, identity: Mapping[str, Any]) -> None:
+        """Compare what makes a run with what made the one in the folder, if there is one.
+
+        Raises:
+            RunError: naming the options in which they differ.
+        """
         manifest = self.read_json(self.manifest_path) or {}
         if manifest.get("identity", identity) != identity:
             keys = sorted(differing(manifest["identity"], identity))
             raise RunError(
-                f"{self.path} was made by another configuration (it differs in {', '.join(keys)}); "
-                "choose another name=, or remove the folder."
+                f"{self.path} was made by another configuration or version (it differs in "
+                f"{', '.join(keys)}); choose another name=, or remove the folder."
             )
-        write_atomically(self.config_path, yaml.safe_dump(dict(config), sort_keys=False))
-        self.update_manifest(identity=identity)
 
     def update_manifest(self, **entries: Any) -> None:
         """Add entries to `manifest.json`."""

@@ -12,10 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from captionlab.errors import CaptionLabError
 from captionlab.files import digest
+from captionlab.run_files import RESULTS_VERSION
 
-# Counts changes of the code after which the same configuration gives another result. A run made
-# by an older version is another run, so that a mended fault is never answered from disk.
-RESULTS_VERSION = 2
 # What may change without changing a run's result.
 _WITHOUT_EFFECT = (
     "name",

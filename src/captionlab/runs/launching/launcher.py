@@ -28,6 +28,7 @@ from captionlab.options import check_options, options_of
 from captionlab.run_files import RunFiles
 from captionlab.runs.command import run_command
 from captionlab.runs.folder import RunFolder, missing_folders, remove_empty
+from captionlab.runs.identity import identity
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ class SweepLauncher(Launcher):
                 config.hydra.job.id = config.hydra.job.num = 0
             values = check(config)
             folder = RunFolder(Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir)
+            folder.check_identity(identity(values))
             parts = json.dumps([values[group] for group in ("trainer", "encoder", "logger")])
             if parts not in self._checked and folder.state != "complete":
                 check_parts(values)
