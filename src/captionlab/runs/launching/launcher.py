@@ -13,14 +13,16 @@ from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from captionlab.config.composition import SweepLoader
 from captionlab.config.overrides import explain
 from captionlab.errors import CaptionLabError
 from captionlab.files import is_full, unwritable
@@ -58,6 +60,8 @@ class SweepLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
+        # The sweeper has the same context, and composes every run before this launcher does.
+        hydra_context.config_loader = cast(ConfigLoader, SweepLoader(hydra_context.config_loader))
         self.context = hydra_context
         self.config = config
         self._checked: set[str] = set()  # the same encoder need not be made for every decoder
