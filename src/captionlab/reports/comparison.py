@@ -18,7 +18,7 @@ from captionlab.metrics import registry
 from captionlab.metrics.protocol import Score
 from captionlab.reports.differences import Differences
 from captionlab.reports.figure import to_png, to_svg
-from captionlab.reports.groups import Group, Run, by_data_set, group_runs, labels_of
+from captionlab.reports.groups import Group, Run, by_data_set, group_runs, labels_of, without_result
 from captionlab.reports.page import render
 from captionlab.reports.plot import Panel, draw
 from captionlab.reports.table import Cell, Column, Row, Table, print_note
@@ -245,8 +245,7 @@ class Comparison:
         for version in {run.version for run in self.runs} - {RESULTS_VERSION}:
             names = [run.folder.name for run in self.runs if run.version == version]
             remarks.add(f"{', '.join(names)}: {other_version(version)}")
-        failed = [run for run in self.runs if run.result is None]
-        return sorted(remarks) + [f"no result: {run.folder.name}: {run.error}" for run in failed]
+        return sorted(remarks) + without_result(self.runs)
 
     def _scores(self) -> list[Number]:
         names = [name for result in self._results for name in result.scores]

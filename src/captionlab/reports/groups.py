@@ -14,7 +14,7 @@ from captionlab.errors import RunError
 from captionlab.evaluation.result import Result, read_predictions
 from captionlab.metrics.resampling import CorpusStatistics
 from captionlab.reports.differences import statistics_of
-from captionlab.run_files import RESULTS_VERSION, RunFiles
+from captionlab.run_files import PRUNED, RESULTS_VERSION, TRAINED, RunFiles
 
 # libyaml, where PyYAML has it, is ten times as fast.
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -194,6 +194,16 @@ def by_data_set(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 def _data_settings(run: Run) -> dict[str, Any]:
     return {key: value for key, value in run.settings.items() if key.startswith("data.")}
+
+
+def without_result(runs: Sequence[Run]) -> list[str]:
+    """A line for each run that has no result, and one for all trials of a search that need none."""
+    failed = [run for run in runs if run.result is None]
+    trials = [run for run in failed if str(run.error).startswith((TRAINED, PRUNED))]
+    lines = [f"no result: {run.folder.name}: {run.error}" for run in failed if run not in trials]
+    if trials:
+        lines.append(f"no result: {len(trials)} that were pruned, or trained and not tested")
+    return lines
 
 
 def labels_of(run: Run, settings: Sequence[str]) -> tuple[str, ...]:
