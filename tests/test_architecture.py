@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "options": {"errors"},
     "locks": set(),
     "progress": set(),
-    "run_files": {"errors", "locks"},
+    "run_files": {"errors", "files", "locks"},
     "seeding": set(),
     "devices": {"errors"},
     "text": BASE,

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from captionlab.errors import RunError
+from captionlab.files import digest
 from captionlab.locks import Owner, is_fresh
 
+# Counts changes of the code after which the same configuration gives another result. A run made
+# by an older version is another run, so that a mended fault is never answered from disk.
+RESULTS_VERSION = 2
 State = Literal["queued", "running", "stopped", "failed", "complete"]
 Condition = Literal["queued", "running", "stopped", "failed", "complete", "dead"]
 # Reasons of stopped runs that wait for nobody: with test=false, and by `captionlab tune`.
@@ -114,6 +118,34 @@ class RunFiles:
             return f"{line}; {resume}" if condition == "stopped" else line
         return f"not finished ({condition or 'never started'})"
 
+    @property
+    def results_version(self) -> int:
+        """`RESULTS_VERSION` of the code that made the run; 0 of code that had none.
+
+        Raises:
+            RunError: if the manifest is damaged.
+        """
+        identity = (self.read_json(self.manifest_path) or {}).get("identity")
+        if not isinstance(identity, dict):  # it ended before it had a manifest
+            return RESULTS_VERSION
+        return int(identity.get("results_version", 0))
+
+    def check_unchanged(self) -> None:
+        """Compare captions and result with their digests in the manifest; older runs have none.
+
+        Raises:
+            RunError: naming the file that is not as the run wrote it.
+        """
+        manifest = self.read_json(self.manifest_path) or {}
+        for path in (self.predictions_path, self.result_path):
+            written = manifest.get(f"{path.stem}_digest")
+            if written is not None and not (path.exists() and digest(path) == written):
+                raise RunError(
+                    f"{path} was changed after the run wrote it; remove the run (`captionlab runs "
+                    "remove RUN`) and run its command again, or score its model (`captionlab "
+                    "evaluate RUN/checkpoints/best.ckpt`)."
+                )
+
     @staticmethod
     def read_json(path: Path) -> dict[str, Any] | None:
         """The object in a JSON file, None where there is no file.
@@ -130,6 +162,17 @@ class RunFiles:
         if not isinstance(value, dict):
             raise RunError(f"{path} is damaged (no JSON object); remove {path.parent}.")
         return value
+
+
+def other_version(version: int) -> str:
+    """What to know of a run of this results version; empty if this code would make it, too."""
+    if version == RESULTS_VERSION:
+        return ""
+    age = "older" if version < RESULTS_VERSION else "newer"
+    return (
+        f"made by {age} code (results version {version}, this is {RESULTS_VERSION}): not "
+        "comparable; the run's command makes a new one"
+    )
 
 
 def find_runs(folder: Path) -> list[Path]:

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from captionlab.captioner.best_run import best_run
 from captionlab.cli import main
+from captionlab.errors import RunError
+from captionlab.evaluation.evaluate import evaluate
+from captionlab.evaluation.request import Request
 from captionlab.evaluation.result import Prediction, Result, Training
+from captionlab.run_files import RESULTS_VERSION
 from captionlab.runs.folder import RunFolder
 
 
@@ -56,6 +61,25 @@ def test_a_result_that_is_damaged_is_listed_as_such(
     output = capsys.readouterr().out
     assert "state: damaged" in output
     assert "result.json" in output
+
+
+def test_a_result_that_was_edited_is_told_and_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path / "a", 0.5)
+    path = finished(tmp_path / "b", 0.25).result_path
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    for command in (["runs", "list"], ["runs", "show"], ["report"]):
+        assert main([*command, str(tmp_path)]) == 0
+        output = capsys.readouterr().out
+        assert output.count("b/result.json was changed after the run wrote it") == 1
+        assert "75.0" not in output
+        assert "0.75" not in output
+        assert "50.0" in output or "0.5" in output
+    with pytest.raises(RunError, match="was changed"):
+        best_run(tmp_path)
+    with pytest.raises(RunError, match="was changed"):
+        evaluate(tmp_path / "b", Request())
 
 
 def test_what_differs_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,3 +130,21 @@ def test_living_runs_are_not_removed(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert list(tmp_path.iterdir()) == []
     assert main(["runs", "list", str(tmp_path)]) == 1
     assert "there are no runs" in capsys.readouterr().err
+
+
+def test_results_of_older_code_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now, old = finished(tmp_path / "a", 0.5), finished(tmp_path / "b", 0.25, seed=1)
+    now.update_manifest(identity={"results_version": RESULTS_VERSION})
+    old.update_manifest(identity={"results_version": RESULTS_VERSION - 1})
+    for command in (["runs", "list"], ["runs", "show"], ["report"]):
+        assert main([*command, str(tmp_path)]) == 0
+        output = capsys.readouterr().out
+        assert output.count("made by older code (results version ") == 1, output
+    assert "37.5" not in output, "no mean over the two"
+    assert main(["runs", "diff", "--json", str(now.path), str(old.path)]) == 0
+    differences = json.loads(capsys.readouterr().out)
+    assert differences["results_version"] == [RESULTS_VERSION, RESULTS_VERSION - 1]
+    with pytest.raises(RunError, match=r"another configuration or version .*results_version"):
+        old.check_identity({"results_version": RESULTS_VERSION})

@@ -188,6 +188,8 @@ def test_a_mistake_is_one_line_before_anything_starts(tmp_path: Path, case: str)
 def test_damaged_files_of_a_run_are_one_line(tmp_path: Path, name: str, content: str) -> None:
     assert run(tmp_path).returncode == 0
     (files,) = folders(tmp_path)
+    other = run(tmp_path, "seed=5", f"hydra.run.dir={files.path}")
+    assert "was made by another configuration or version (it differs in seed)" in other.stdout
     (files.path / name).write_text(content)
     for arguments in ([], ["-m"]):
         done = run(tmp_path, *arguments)

@@ -15,6 +15,7 @@ import yaml
 from rich.console import Console
 
 from captionlab.reports import Comparison
+from captionlab.run_files import PRUNED, TRAINED, find_runs
 
 
 def write_run(
@@ -110,6 +111,16 @@ def test_failed_and_damaged_runs_are_told_and_do_no_harm(tmp_path: Path) -> None
     assert "result.json is damaged" in text
     assert "no result: absent: not finished (never started)" in text
     assert text.count("no result: ") == 3
+
+
+def test_trials_of_a_search_without_a_result_are_counted(tmp_path: Path) -> None:
+    write_run(tmp_path, "vgg", "lstm", 0, 0.5)
+    for seed, reason in enumerate((TRAINED, f"{PRUNED} after epoch 1", "no disk"), 1):
+        path = write_run(tmp_path, "vgg", "lstm", seed, None, lr=seed)
+        (path / "status.json").write_text(json.dumps({"state": "stopped", "reason": reason}))
+    notes = [note for note in Comparison.read(find_runs(tmp_path)).notes if "no result" in note]
+    assert len(notes) == 2
+    assert notes[1] == "no result: 2 that were pruned, or trained and not tested"
 
 
 def test_a_seed_without_a_result_is_not_counted(tmp_path: Path) -> None:

@@ -24,10 +24,25 @@ def test_state_and_result_survive(tmp_path: Path) -> None:
     assert folder.read_result() == result
     assert "Hünd" in folder.predictions_path.read_text(encoding="utf-8")
     assert sorted(path.name for path in folder.path.iterdir()) == [
+        "manifest.json",
         "predictions.jsonl",
         "result.json",
         "status.json",
     ]
+
+
+@pytest.mark.parametrize("name", ["result.json", "predictions.jsonl"])
+def test_a_result_that_was_edited_is_refused(tmp_path: Path, name: str) -> None:
+    folder = RunFolder(tmp_path / "run")
+    result = Result({"bleu_4": 0.25}, {}, {}, {}, {}, {}, [], 1)
+    folder.set_state("complete")
+    folder.write_result(result, [Prediction("a", "a dog", {"bleu_4": 0.25}, {})])
+    path = folder.path / name
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    with pytest.raises(RunError, match=rf"{name} was changed after .*runs remove .*evaluate "):
+        folder.read_result()
+    folder.write_result(result, [])  # as a repeat does
+    assert folder.read_result() == result
 
 
 def test_a_folder_of_another_configuration_is_refused(tmp_path: Path) -> None:

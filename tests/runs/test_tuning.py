@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -87,6 +89,22 @@ def test_each_trial_is_scored_by_its_best_epoch_once(tmp_path: Path) -> None:
     assert len(plan.started) == 3, "the search is over"
     assert len(search(plan, 4, workers=2).trials()) == 4
     assert len(set(plan.started)) == 4
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_of_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(backend: Any, logs: Any) -> None:
+        with open(backend._file_path, "ab") as file:
+            file.write(b'{"op_code":')
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    search(FakePlan(tmp_path), 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("optuna.storages.journal.JournalFileBackend.append_logs", fill)
+        with pytest.raises(StorageError, match=r"study\.journal cannot be written \(No space left"):
+            search(FakePlan(tmp_path), 3)
+    assert len(search(FakePlan(tmp_path), 3).complete_trials()) == 3
 
 
 def test_a_search_in_two_parts_draws_what_an_undisturbed_one_draws(tmp_path: Path) -> None:

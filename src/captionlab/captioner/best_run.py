@@ -15,8 +15,8 @@ def best_run(target: Path) -> Path:
         target: any path.
 
     Raises:
-        RunError: if the folder holds no finished run, or runs that chose their best epoch by
-            different scores.
+        RunError: if the folder holds no finished run, one whose result was changed, or runs that
+            chose their best epoch by different scores.
     """
     if not target.exists():
         raise RunError(f"{target} does not exist; name a run's folder, a folder of runs or a file.")
@@ -26,6 +26,7 @@ def best_run(target: Path) -> Path:
     for folder in find_runs(target):
         files = RunFiles(folder)
         if files.state == "complete":
+            files.check_unchanged()
             result = RunFiles.read_json(files.result_path) or {}
             for name, score in result.get("best_validation", {}).items():
                 if score is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from captionlab.cli.terminal import Commands
 from captionlab.errors import RunError
+from captionlab.files import digest, is_safetensors
 
 
 def add_parser(commands: Commands) -> None:
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     rows["kind"] = f"{kind}, {sum(file.stat().st_size for file in files) / 1e6:.1f} MB"
     rows |= inspection_rows(facts, result, tensors)
     for file in files:
-        rows["sha256" if len(files) == 1 else f"sha256 of {file.name}"] = _digest(file)
+        rows["sha256" if len(files) == 1 else f"sha256 of {file.name}"] = digest(file)
     width = max(map(len, rows))
     for name, text in rows.items():
         print(f"{name:{width}}  {text}")
@@ -57,7 +57,6 @@ def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Any], list[Path]]:
     from captionlab.captioner.export import facts_of
     from captionlab.captioner.load import checkpoint_of, read_checkpoint
     from captionlab.captioner.onnx_export import read_onnx
-    from captionlab.files import is_safetensors
 
     if (path / "captioner.json").is_file():
         facts, files = read_onnx(path)
@@ -66,8 +65,3 @@ def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Any], list[Path]]:
     saved = read_checkpoint(file)
     kind = "exported file" if is_safetensors(file) else "checkpoint"
     return kind, facts_of(file, saved), saved["state_dict"], [file]
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -98,7 +98,7 @@ def run_retry(options: argparse.Namespace) -> int:
     """Run again, one after another, what has no result and is not running; 1 if any failed."""
     again = [overview for overview in _overviews(options.folders) if overview.state in _NOT_DONE]
     if not again:
-        print("every run is complete, waiting or running")
+        print("no run stopped, failed or died")
         return 0
     unknown = [overview for overview in again if not overview.command]
     if unknown:

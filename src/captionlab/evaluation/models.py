@@ -26,6 +26,7 @@ def captions_of_run(folder: Path, request: Request) -> WrittenCaptions:
     needs_model = request.num_samples or request.pool_size or request.overrides
     if request.split != "test" or request.data is not None or needs_model:
         return captions_of_checkpoint(checkpoint, request)
+    files.check_unchanged()
     dataset = build_dataset(yaml.safe_load(files.config_path.read_text(encoding="utf-8")))
     corpus = dataset.read()
     captions = read_results(files.predictions_path, list(corpus.references("test")))

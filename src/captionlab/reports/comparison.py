@@ -18,10 +18,11 @@ from captionlab.metrics import registry
 from captionlab.metrics.protocol import Score
 from captionlab.reports.differences import Differences
 from captionlab.reports.figure import to_png, to_svg
-from captionlab.reports.groups import Group, Run, by_data_set, group_runs, labels_of
+from captionlab.reports.groups import Group, Run, by_data_set, group_runs, labels_of, without_result
 from captionlab.reports.page import render
 from captionlab.reports.plot import Panel, draw
 from captionlab.reports.table import Cell, Column, Row, Table, print_note
+from captionlab.run_files import RESULTS_VERSION, other_version
 
 Kind = Literal["score", "blind", "cost", "truth", "language"]
 
@@ -241,8 +242,10 @@ class Comparison:
             remarks |= {text} if of_all else {f"{name}: {text}" for name in names}
         if self.differences is None and self._no_differences:
             remarks.add(self._no_differences)
-        failed = [run for run in self.runs if run.result is None]
-        return sorted(remarks) + [f"no result: {run.folder.name}: {run.error}" for run in failed]
+        for version in {run.version for run in self.runs} - {RESULTS_VERSION}:
+            names = [run.folder.name for run in self.runs if run.version == version]
+            remarks.add(f"{', '.join(names)}: {other_version(version)}")
+        return sorted(remarks) + without_result(self.runs)
 
     def _scores(self) -> list[Number]:
         names = [name for result in self._results for name in result.scores]
@@ -251,11 +254,8 @@ class Comparison:
     def _blind(self) -> list[Number]:
         """The blind score beside the one that runs are ranked by."""
         names = [name for result in self._results for name in result.blind]
-        return [
-            _number_of(score, "blind")
-            for score in registry.in_order(names)
-            if registry.is_ranking(score.name)
-        ]
+        ranking = [score for score in registry.in_order(names) if registry.is_ranking(score.name)]
+        return [_number_of(score, "blind") for score in ranking]
 
     def _part(self, part: Literal["truth", "language"]) -> list[Number]:
         """All numbers of one part of the results, as per cent."""

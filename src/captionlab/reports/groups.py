@@ -14,7 +14,7 @@ from captionlab.errors import RunError
 from captionlab.evaluation.result import Result, read_predictions
 from captionlab.metrics.resampling import CorpusStatistics
 from captionlab.reports.differences import statistics_of
-from captionlab.run_files import RunFiles
+from captionlab.run_files import PRUNED, RESULTS_VERSION, TRAINED, RunFiles
 
 # libyaml, where PyYAML has it, is ten times as fast.
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -45,6 +45,7 @@ class Run:
         result: None unless complete.
         error: why it has no result; None if it has one.
         corpus: fingerprint of the data set; None if it cannot be read.
+        version: `RESULTS_VERSION` of the code that made it.
     """
 
     folder: Path
@@ -52,28 +53,33 @@ class Run:
     result: Result | None
     error: str | None
     corpus: str | None = None
+    version: int = RESULTS_VERSION
 
     @classmethod
     def read(cls, folder: Path) -> Run:
         """Read a run folder; one that cannot be read has no result, and the reason."""
         files = RunFiles(folder)
         config: dict[str, Any] = {}
+        version = RESULTS_VERSION
         try:
+            version = files.results_version
             if files.state != "complete":
                 if files.config_path.exists():  # none where it failed before
                     config = _read_config(files.config_path)
-                return cls(folder, config, None, files.reason)
+                return cls(folder, config, None, files.reason, version=version)
             config = _read_config(files.config_path)
             manifest = files.read_json(files.manifest_path) or {}
+            files.check_unchanged()
             result = Result.read(files.result_path)
-            return cls(folder, config, result, None, manifest.get("corpus"))
+            return cls(folder, config, result, None, manifest.get("corpus"), version)
         except RunError as error:
-            return cls(folder, config, None, str(error))
+            return cls(folder, config, None, str(error), version=version)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The configuration by dotted keys, without the seed."""
-        return {key: value for key, value in _flatten(self.config) if key != "seed"}
+        """The configuration by dotted keys, without the seed; and of which code its results are."""
+        own = {key: value for key, value in _flatten(self.config) if key != "seed"}
+        return {**own, "results_version": self.version}
 
     @cached_property
     def captions(self) -> RunCaptions:
@@ -188,6 +194,16 @@ def by_data_set(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 def _data_settings(run: Run) -> dict[str, Any]:
     return {key: value for key, value in run.settings.items() if key.startswith("data.")}
+
+
+def without_result(runs: Sequence[Run]) -> list[str]:
+    """A line for each run that has no result, and one for all trials of a search that need none."""
+    failed = [run for run in runs if run.result is None]
+    trials = [run for run in failed if str(run.error).startswith((TRAINED, PRUNED))]
+    lines = [f"no result: {run.folder.name}: {run.error}" for run in failed if run not in trials]
+    if trials:
+        lines.append(f"no result: {len(trials)} that were pruned, or trained and not tested")
+    return lines
 
 
 def labels_of(run: Run, settings: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from captionlab.errors import RunError
 from captionlab.metrics import registry
 from captionlab.reports.groups import Run, group_runs
 from captionlab.reports.table import Column, Row, Table
-from captionlab.run_files import RunFiles, find_runs
+from captionlab.run_files import RunFiles, find_runs, other_version
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Overview:
         folder: of the run.
         state: `damaged` where it cannot be read, `dead` where its process is gone.
         reason: why there is no result; empty if there is one.
+        note: what to know of its result.
         epochs: trained so far.
         max_epochs: None where the configuration is not written yet.
         scores: by name; empty without a result.
@@ -38,6 +39,7 @@ class Overview:
     folder: str
     state: str
     reason: str
+    note: str
     epochs: int
     max_epochs: int | None
     scores: dict[str, float]
@@ -75,6 +77,7 @@ class Overview:
             folder=str(folder),
             state=state,
             reason=run.error or "",
+            note=other_version(run.version),
             epochs=num_epochs(files.metrics_path),
             max_epochs=trainer.get("max_epochs") if isinstance(trainer, dict) else None,
             scores={} if run.result is None else run.result.scores,
@@ -174,8 +177,9 @@ def overview_table(overviews: Sequence[Overview]) -> Table:
             for score, value in zip(scores, values, strict=True)
         ]
         seconds = overview.seconds.get("train")
+        why = "; ".join(text for text in (overview.reason, overview.note) if text)
         cells = [Path(overview.folder).name, overview.state, overview.progress, *shown]
-        rows.append(Row([*cells, "" if seconds is None else f"{seconds:.0f}", overview.reason]))
+        rows.append(Row([*cells, "" if seconds is None else f"{seconds:.0f}", why]))
     return Table("Runs", columns, rows)
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from captionlab.errors import RunError, StorageError
 from captionlab.evaluation.result import Prediction, Result, write_predictions
-from captionlab.files import is_full, write_atomically, write_json
+from captionlab.files import digest, is_full, write_atomically, write_json
 from captionlab.locks import OwnedLock, Owner, beating
 from captionlab.run_files import RunFiles, State
 from captionlab.runs.command import own_command
@@ -91,15 +91,23 @@ class RunFolder(RunFiles):
         Raises:
             RunError: if the folder belongs to another configuration.
         """
+        self.check_identity(identity)
+        write_atomically(self.config_path, yaml.safe_dump(dict(config), sort_keys=False))
+        self.update_manifest(identity=identity)
+
+    def check_identity(self, identity: Mapping[str, Any]) -> None:
+        """Compare what makes a run with what made the one in the folder, if there is one.
+
+        Raises:
+            RunError: naming the options in which they differ.
+        """
         manifest = self.read_json(self.manifest_path) or {}
         if manifest.get("identity", identity) != identity:
             keys = sorted(differing(manifest["identity"], identity))
             raise RunError(
-                f"{self.path} was made by another configuration (it differs in {', '.join(keys)}); "
-                "choose another name=, or remove the folder."
+                f"{self.path} was made by another configuration or version (it differs in "
+                f"{', '.join(keys)}); choose another name=, or remove the folder."
             )
-        write_atomically(self.config_path, yaml.safe_dump(dict(config), sort_keys=False))
-        self.update_manifest(identity=identity)
 
     def update_manifest(self, **entries: Any) -> None:
         """Add entries to `manifest.json`."""
@@ -107,17 +115,22 @@ class RunFolder(RunFiles):
         write_json(self.manifest_path, manifest, indent=2)
 
     def write_result(self, result: Result, predictions: Sequence[Prediction]) -> None:
-        """Write `predictions.jsonl`, then `result.json`."""
+        """Write `predictions.jsonl`, `result.json`, and the digests of both in the manifest."""
         write_predictions(self.predictions_path, predictions)
         write_json(self.result_path, result.to_json(), indent=2)
+        written = (self.predictions_path, self.result_path)
+        self.update_manifest(**{f"{path.stem}_digest": digest(path) for path in written})
 
     def read_result(self) -> Result | None:
         """What `result.json` says, None where the run is not complete.
 
         Raises:
-            RunError: if the file is missing or damaged though the run is complete.
+            RunError: if the file is missing, damaged or changed though the run is complete.
         """
-        return Result.read(self.result_path) if self.state == "complete" else None
+        if self.state != "complete":
+            return None
+        self.check_unchanged()
+        return Result.read(self.result_path)
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> set[str]:

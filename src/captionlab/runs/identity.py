@@ -11,10 +11,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from captionlab.errors import CaptionLabError
+from captionlab.files import digest
+from captionlab.run_files import RESULTS_VERSION
 
-# Counts changes of the code after which the same configuration gives another result. A run made
-# by an older version is another run, so that a mended fault is never answered from disk.
-RESULTS_VERSION = 2
 # What may change without changing a run's result.
 _WITHOUT_EFFECT = (
     "name",
@@ -77,9 +76,9 @@ def run_id(config: DictConfig) -> str:
         canonical = json.dumps(identity(plain), sort_keys=True)
     except CaptionLabError:  # Hydra asks while it composes; the check that follows reports it
         canonical = ""
-    digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
     parts = [plain[group]["name"] for group in ("encoder", "decoder", "conditioning")]
-    return f"{'-'.join(parts)}-s{plain['seed']}-{digest}"
+    number = hashlib.sha256(canonical.encode()).hexdigest()[:10]
+    return f"{'-'.join(parts)}-s{plain['seed']}-{number}"
 
 
 def register_resolver() -> None:
@@ -93,5 +92,4 @@ def _source(path: str | None) -> str | None:
     """A run folder by its name, which is the run's id, and a checkpoint by its content."""
     if path is None or not Path(path).is_file():
         return path and Path(path).resolve().name
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest(Path(path))

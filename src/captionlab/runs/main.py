@@ -37,7 +37,7 @@ from captionlab.evaluation.result import Result
 from captionlab.files import is_full
 from captionlab.runs.command import own_command
 from captionlab.runs.folder import RunFolder, concerns, unwritable
-from captionlab.runs.identity import register_resolver
+from captionlab.runs.identity import identity, register_resolver
 from captionlab.runs.stopping import die_with_parent
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ def run(config: DictConfig) -> float | None:
     try:
         values = check(config)
         leads = is_leader(values["trainer"])
+        folder.check_identity(identity(values))
         with folder.lock() if leads else nullcontext():
             result = folder.read_result()
             if result is not None:

@@ -13,14 +13,16 @@ from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from captionlab.config.composition import SweepLoader
 from captionlab.config.overrides import explain
 from captionlab.errors import CaptionLabError
 from captionlab.files import is_full, unwritable
@@ -28,6 +30,7 @@ from captionlab.options import check_options, options_of
 from captionlab.run_files import RunFiles
 from captionlab.runs.command import run_command
 from captionlab.runs.folder import RunFolder, missing_folders, remove_empty
+from captionlab.runs.identity import identity
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class SweepLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
+        # The sweeper has the same context, and composes every run before this launcher does.
+        hydra_context.config_loader = cast(ConfigLoader, SweepLoader(hydra_context.config_loader))
         self.context = hydra_context
         self.config = config
         self._checked: set[str] = set()  # the same encoder need not be made for every decoder
@@ -169,6 +174,7 @@ class SweepLauncher(Launcher):
                 config.hydra.job.id = config.hydra.job.num = 0
             values = check(config)
             folder = RunFolder(Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir)
+            folder.check_identity(identity(values))
             parts = json.dumps([values[group] for group in ("trainer", "encoder", "logger")])
             if parts not in self._checked and folder.state != "complete":
                 check_parts(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,12 +17,25 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from captionlab.config.space import Dimension
 from captionlab.errors import ConfigError, StorageError
+from captionlab.files import unwritable
 from captionlab.locks import OwnedLock, Owner, is_fresh
 from captionlab.run_files import RunFiles
 from captionlab.runs.folder import differing
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's file, in which a full disk leaves no half of a line for the next one to follow."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        try:
+            super().append_logs(logs)
+        except OSError as error:
+            path = Path(self._file_path)
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+            raise unwritable(path, error) from error
 
 
 class Study:
@@ -38,7 +52,7 @@ class Study:
 
     Raises:
         ConfigError: if the folder has a search over another space or with other settings.
-        StorageError: if the file of the search is damaged.
+        StorageError: if the file of the search is damaged, or cannot be written.
         OSError: if the folder cannot be written.
     """
 
@@ -54,7 +68,7 @@ class Study:
         path = str(self.path.absolute())
         with self._lock.hold():
             try:
-                storage = JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
+                storage = JournalStorage(_Journal(path, JournalFileOpenLock(path)))
                 self._study = optuna.create_study(
                     storage=storage,
                     study_name="captionlab",

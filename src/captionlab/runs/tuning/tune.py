@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from optuna.trial import TrialState
 
 from captionlab.errors import CaptionLabError, ConfigError
+from captionlab.files import is_full, unwritable
 from captionlab.metrics.registry import find_score
 from captionlab.options import Count, Natural, check_options, options_of
 from captionlab.reports.table import Column, Row, Table
@@ -47,8 +48,18 @@ def tune(
     given = {"trials": trials, "workers": workers, "seed": seed}
     check_options("--", options_of(tune), given, all_of_them=False)
     plan = read_plan(words, config_dir)
-    study = Study(plan.folder, plan.space, plan.identity, seed)
-    search = Search(plan, study, trials, workers, prune)
+    try:
+        study = Study(plan.folder, plan.space, plan.identity, seed)
+        _search(plan, study, Search(plan, study, trials, workers, prune), print_table)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise unwritable(plan.folder, error) from error
+
+
+def _search(
+    plan: Plan, study: Study, search: Search, print_table: Callable[[Table], object]
+) -> None:
     try:
         search.run()
     except (Stopped, CaptionLabError):
