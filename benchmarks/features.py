@@ -3,9 +3,11 @@
     python benchmarks/features.py PHOTOS [--weights PATH]
 
 PHOTOS is a folder of JPEG files. Prints ratios measured in one run: the store's encoding against
-the plain loop (Pillow, float32, batches of 32, no workers), both for ResNet-50 at 224; reading
-the grids of 64 images by a fresh process against a decoder's training step on them; and the memory
-that reading takes with 8,000 and with 123,287 images in the store.
+the plain loop (Pillow, float32, batches of 32, no workers), both for ResNet-50 at 224 and each in
+a process of its own, by the clock and by processor time, with peak memories; the share of decoding
+in the store's; reading the grids of 64 images by a fresh process, compared with their digest,
+against a decoder's training step on them; and the memory that reading takes with 8,000 and with
+123,287 images in the store.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,32 +34,35 @@ from captionlab.devices import autocast_dtype, resolve_precision
 from captionlab.encoders import TorchvisionEncoder
 from captionlab.features import FeatureStore
 from captionlab.features.builder import open_or_build
+from captionlab.features.store import digest_of, write_manifest
+from captionlab.images.pixels import Photos, pixel_batches
 from captionlab.runs.engine import keep_freed_memory
-from captionlab.types import FeatureShape
+from captionlab.types import FeatureShape, Preprocessing
 
 CPU = torch.device("cpu")
 SHAPE = FeatureShape((7, 7), 2048, 2048)
+PREPROCESSING = Preprocessing(224, 224, "bilinear", (0.5,) * 3, (0.5,) * 3)
+BLOCK = 256  # images that share a digest
+NUM_READ = 10  # blocks
 
 
-def plain_loop(photos: list[Path]) -> float:
-    """Seconds per image of what a notebook does."""
+def plain_loop(photos: list[Path], weights: str) -> None:
+    """What a notebook does."""
     model = get_model("resnet50", weights=None).eval()
     trunk = torch.nn.Sequential(*list(model.children())[:-2])
     transform = v2.Compose([v2.Resize(224), v2.CenterCrop(224), v2.PILToTensor()])
-    began = time.perf_counter()
     with torch.no_grad():
         for i in range(0, len(photos), 32):
             images = [transform(Image.open(path).convert("RGB")) for path in photos[i : i + 32]]
             trunk(torch.stack(images).float() / 255)
-    return (time.perf_counter() - began) / len(photos)
 
 
-def store(photos: list[Path], weights: str) -> float:
-    """Seconds per image of the feature store, writing included."""
+def store(photos: list[Path], weights: str) -> None:
+    """The feature store, writing included."""
+    keep_freed_memory()  # as a run does
     images = tuple(CaptionedImage(path.name, path, ("a photo",)) for path in photos)
     parts = {"train": images[:-2], "val": images[-2:-1], "test": images[-1:]}
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
         open_or_build(
             Path(folder),
             CaptionCorpus("photos", parts),  # type: ignore[arg-type]
@@ -66,37 +72,63 @@ def store(photos: list[Path], weights: str) -> float:
             device=CPU,
             autocast_dtype=autocast_dtype(resolve_precision("auto", CPU)),
         )
-        return (time.perf_counter() - began) / len(photos)
+
+
+def decoding(photos: list[Path], weights: str) -> None:
+    """What the store's encoding spends on photos before the encoder sees them."""
+    plain = Photos([(path, None) for path in photos], PREPROCESSING)
+    for _ in pixel_batches(plain, 32, 0):
+        pass
+
+
+WAYS = {way.__name__: way for way in (plain_loop, store, decoding)}
+
+
+def measure(way: str, photos: list[Path], weights: str) -> None:
+    """Print seconds, processor seconds and peak gigabytes of one way."""
+    began, cpu = time.perf_counter(), time.process_time()
+    WAYS[way](photos, weights)
+    costs = [time.perf_counter() - began, time.process_time() - cpu, peak_memory() / 1e6]
+    print(json.dumps(costs))
+
+
+def peak_memory() -> int:
+    """Of this process, in kilobytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def made_up_store(folder: Path, num_images: int) -> Path:
-    """Of the right size; its files are holes but for the rows that are read."""
+    """Of the right size; its files are holes but for the blocks that are read."""
     folder.mkdir()
-    rows = sorted({i * num_images // 640 for i in range(640)})
+    begins = [i * num_images // NUM_READ // BLOCK * BLOCK for i in range(NUM_READ)]
     sizes = {"grid": (num_images, 49, 2048), "pooled": (num_images, 2048)}
-    for name, size in sizes.items():
-        made = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, size)
-        for row in rows:
-            made[row] = row % 7
-        made.flush()
+    arrays = {
+        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, size)
+        for name, size in sizes.items()
+    }
+    blocks: list[dict[str, Any]] = []
+    for begin in range(0, num_images, BLOCK):
+        block: dict[str, Any] = {"end": min(begin + BLOCK, num_images)}
+        for name, array in arrays.items():
+            if begin in begins:
+                array[begin : block["end"]] = 1 + begin % 7
+                block[name] = digest_of(array[begin : block["end"]])
+        blocks.append(block)
     shape = {**asdict(SHAPE), "grid_size": list(SHAPE.grid_size)}
     ids = [str(i) for i in range(num_images)]
-    told = {"feature_shape": shape, "image_ids": ids, "sample": {}, "rows": rows}
-    (folder / "manifest.json").write_text(json.dumps(told))
+    write_manifest(folder, {"feature_shape": shape, "begins": begins}, arrays, blocks, ids)
     return folder
 
 
 def read(folder: Path) -> None:
-    """Read ten batches of 64, and print the first's seconds and the peak memory."""
+    """Read 64 images of each block, and print the first's seconds and the peak memory."""
     found = FeatureStore(folder)
-    rows = found.manifest["rows"]
     seconds = []
-    for i in range(10):
+    for begin in found.manifest["begins"]:
         began = time.perf_counter()
-        found.read([str(row) for row in rows[i::10]])
+        found.read([str(begin + row) for row in range(0, BLOCK, 4)])
         seconds.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"first": seconds[0], "peak": peak}))
+    print(json.dumps([seconds[0], peak_memory()]))
 
 
 def decoder_step() -> float:
@@ -123,32 +155,47 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--weights", default="none")
     parser.add_argument("--number", type=int, default=512)
-    parser.add_argument("--read", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=[*WAYS, "read"], help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.read:
+    if options.way == "read":
         read(options.photos)
         return
     photos = sorted(options.photos.glob("*.jpg"))[: options.number]
-    plain = plain_loop(photos)
-    keep_freed_memory()  # as a run does
+    if options.way:
+        measure(options.way, photos, options.weights)
+        return
+    costs = {}
+    for way in WAYS:
+        number = ["--weights", options.weights, "--number", str(options.number)]
+        costs[way] = in_a_process(options.photos, way, *number)
+    (plain, plain_cpu, plain_peak), (stored, stored_cpu, stored_peak), (decoded, *_) = (
+        costs.values()
+    )
     print(
-        f"encoding {len(photos)} photos, plain loop over store: "
-        f"{plain / store(photos, options.weights):.1f}x",
+        f"encoding {len(photos)} photos, plain loop over store: {plain / stored:.1f}x by the clock "
+        f"({plain / len(photos) * 1000:.1f} over {stored / len(photos) * 1000:.1f} ms a photo), "
+        f"{plain_cpu / stored_cpu:.1f}x by processor time; decoding is {decoded / stored:.2f}x of "
+        f"the store's; peak memory {plain_peak:.2f} and {stored_peak:.2f} GB",
         flush=True,
     )
     with tempfile.TemporaryDirectory() as folder:
-        told = {}
-        for number in (8_000, 123_287):
-            path = made_up_store(Path(folder, str(number)), number)
-            command = [sys.executable, __file__, str(path), "--read"]
-            told[number] = json.loads(subprocess.check_output(command))
-    small, large = told.values()
+        small, large = (
+            in_a_process(made_up_store(Path(folder, str(number)), number), "read")
+            for number in (8_000, 123_287)
+        )
     step = decoder_step()
-    print(f"a decoder step over reading its 64 grids cold: {step / large['first']:.1f}x")
+    print(f"a decoder step over reading its 64 grids cold: {step / large[0]:.1f}x")
     print(
         "peak memory of reading 640 images, 123,287 in the store over 8,000: "
-        f"{large['peak'] / small['peak']:.2f}x"
+        f"{large[1] / small[1]:.2f}x"
     )
+
+
+def in_a_process(path: Path, way: str, *options: str) -> list[float]:
+    """What a fresh process measures."""
+    command = [sys.executable, __file__, str(path), "--way", way, *options]
+    found: list[float] = json.loads(subprocess.check_output(command))
+    return found
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Literal, cast
 
 import torch
@@ -14,16 +15,24 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 def resolve_precision(precision: str, device: torch.device) -> Precision:
     """What `auto` means here; any other choice stays.
 
-    `auto` is bf16 where the hardware multiplies it (NVIDIA from Ampere on, Intel with AMX, and
-    AVX-512 bf16 of Intel and AMD), fp16 on older GPUs, and fp32 elsewhere, where bf16 is emulated.
+    `auto` is bf16 where the hardware multiplies it (NVIDIA from Ampere on, Intel with AMX, AVX-512
+    bf16 of Intel and AMD, Arm's bf16 on Linux), fp16 on older GPUs, and fp32 elsewhere, where bf16
+    is emulated.
     """
     if precision != "auto":
         return cast(Precision, precision)
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device)[0] >= 8
         return "bf16-mixed" if native else "16-mixed"
-    multiplies = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return "bf16-mixed" if device.type == "cpu" and multiplies else "32-true"
+    return "bf16-mixed" if device.type == "cpu" and _cpu_multiplies_bf16() else "32-true"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    if platform.machine() in ("aarch64", "arm64"):
+        # On x86 this is true of AVX-512 without bf16, too, on which oneDNN emulates it.
+        onednn = torch.backends.mkldnn.is_available()
+        return onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def autocast_dtype(precision: Precision) -> torch.dtype | None:

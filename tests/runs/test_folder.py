@@ -9,6 +9,7 @@ import pytest
 from captionlab.errors import RunError
 from captionlab.evaluation.result import Prediction, Result
 from captionlab.files import write_atomically
+from captionlab.runs.engine import number_formats
 from captionlab.runs.folder import RunFolder
 
 
@@ -65,3 +66,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         write_atomically(path, "\ud800")
     assert path.read_text() == "old"
+
+
+def test_a_run_that_resumes_in_another_number_format_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = RunFolder(tmp_path)
+    caplog.set_level("INFO")
+    assert number_formats(folder, "bf16-mixed", "Xeon") == "bf16-mixed"
+    assert caplog.messages == ["computing in bf16-mixed on Xeon"]
+    folder.update_manifest(machine={"precision": "bf16-mixed", "hardware": "Xeon"})
+    assert number_formats(folder, "bf16-mixed", "Xeon") == "bf16-mixed"
+    assert len(caplog.messages) == 2, "the same format is no news"
+    assert number_formats(folder, "32-true", "Core") == "bf16-mixed, then 32-true"
+    warning = caplog.messages[-1]
+    assert warning.startswith("this run began in bf16-mixed on Xeon and resumes in 32-true")

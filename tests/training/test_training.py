@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,10 @@ def test_auto_precision_is_fp32_where_bf16_is_emulated(monkeypatch: pytest.Monke
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=avx512: has)
         assert resolve_precision("auto", cpu) == expected
     assert resolve_precision("16-mixed", cpu) == "16-mixed"
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    for has, expected in ((True, "bf16-mixed"), (False, "32-true")):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda has=has: has)
+        assert resolve_precision("auto", cpu) == expected
 
 
 def test_a_resumed_run_keeps_the_earlier_rows(tmp_path: Path) -> None:

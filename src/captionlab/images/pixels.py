@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from captionlab.errors import DataError
 from captionlab.images.augmentation import View
+from captionlab.images.photos import num_cores
 from captionlab.images.preprocessing import read_pixels
 from captionlab.types import Preprocessing
 
@@ -39,6 +42,16 @@ class Photos(Dataset[Tensor | str]):
             return read_pixels(path, self.preprocessing, view)
         except DataError as error:
             return str(error)  # a worker would wrap it in its own traceback
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Tensor | str]:
+        """A batch of items; without worker processes, threads decode plain photos."""
+        # Views draw from torch's generator, which threads share.
+        is_plain = all(self.photos[index][1] is None for index in indices)
+        if get_worker_info() is not None or not is_plain:
+            return [self[index] for index in indices]
+        # Threads that ignore Pillow's warnings restore each other's filters: restore the first.
+        with warnings.catch_warnings(), ThreadPoolExecutor(num_cores()) as pool:
+            return list(pool.map(self.__getitem__, indices))
 
 
 def stack(photos: Sequence[Tensor | str]) -> Tensor | str:

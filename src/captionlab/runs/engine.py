@@ -110,8 +110,9 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
     data = build.build_data(config)
     return_freed_memory()
     if leads:
+        formats = number_formats(folder, precision, hardware(device))
         folder.update_manifest(
-            **_made_with(device, precision, trainer.world_size),
+            **_made_with(device, formats, trainer.world_size),
             corpus=data.corpus.fingerprint,
             features=data.features["name"],
         )
@@ -247,6 +248,27 @@ def _log_scores(loggers: Sequence[Logger], result: Result, last: Mapping[str, An
     for logger in loggers:
         logger.log_metrics({**scores, **blind, "epoch": last["epoch"]}, step=last["global_step"])
         logger.save()
+
+
+def number_formats(folder: RunFolder, precision: str, processor: str) -> str:
+    """Say in which number format a run computes, and where it began in another.
+
+    Returns:
+        The formats in their order, such as `bf16-mixed, then 32-true`.
+    """
+    log.info("computing in %s on %s", precision, processor)
+    machine = (folder.read_json(folder.manifest_path) or {}).get("machine", {})
+    earlier = str(machine.get("precision", precision))
+    if earlier.endswith(precision):
+        return earlier
+    log.warning(
+        "this run began in %s on %s and resumes in %s, which trainer.precision=auto is here; for a "
+        "run in one format, set trainer.precision to it.",
+        earlier,
+        machine.get("hardware"),
+        precision,
+    )
+    return f"{earlier}, then {precision}"
 
 
 def _made_with(device: torch.device, precision: str, num_devices: int) -> dict[str, Any]:
