@@ -37,7 +37,8 @@ def test_under_autocast_it_is_the_linear_map_in_bf16() -> None:
         with one_gradient_per_weight():
             fast = step_linear(inputs, weight, bias) + step_linear(inputs, weight, bias)
     assert fast.dtype == torch.bfloat16
-    torch.testing.assert_close(fast, 2 * plain)
+    # The plain one may add its bias apart, after rounding the product to 8 bits.
+    torch.testing.assert_close(fast, 2 * plain, atol=0.05, rtol=0.02)
     given = [inputs, weight, bias]
     expected = torch.autograd.grad(2 * plain.float().sum(), given)
     # Sums of bf16 numbers in another order: 8 bits.
