@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SMALL = {
@@ -27,3 +28,20 @@ def test_a_benchmark_prints_ratios_of_equal_results(name: str) -> None:
     assert len(ratios) >= 3, done.stdout
     assert min(ratios) > 0, done.stdout
     assert not re.search(r"UNEQUAL|False", done.stdout), done.stdout
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_gpus_runs_on_a_cpu_and_says_where_there_is_no_gpu() -> None:
+    command = [sys.executable, str(BENCHMARKS / "gpu.py")]
+    small = ["--device", "cpu", "--small", "--no-compile"]
+    done = subprocess.run([*command, *small], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"[\d.]+ images/s", done.stdout)) == 4, done.stdout
+    losses = [float(loss) for loss in re.findall(r"its loss (-?[\d.]+)", done.stdout)]
+    assert len(losses) == 7, done.stdout
+    # Cross-entropy in fp32, bf16, fp16, and bf16 from pinned memory: of the same batch.
+    assert losses[1:4] == pytest.approx(3 * losses[:1], rel=0.02)
+    if not torch.cuda.is_available():
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "no GPU here" in done.stdout

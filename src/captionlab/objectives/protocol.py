@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from captionlab.decoders import Decoder, TeacherForced
+from captionlab.decoders.fast.log_probabilities import log_probabilities
 from captionlab.types import PAD_ID, CaptionBatch
 
 
@@ -98,6 +99,8 @@ def num_targets(tokens: Tensor) -> int:
 
 def cross_entropy(predictions: TeacherForced, label_smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy per true token, in nats."""
+    if not label_smoothing:
+        return -log_probabilities(predictions.logits, predictions.targets.unsqueeze(-1)).mean()
     return functional.cross_entropy(
         predictions.logits.float(), predictions.targets, label_smoothing=label_smoothing
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captionlab.decoders import Decoder
+from captionlab.decoders.fast.log_probabilities import log_probabilities
 from captionlab.metrics.counting import NGramReferences
 from captionlab.metrics.definitions.bleu import bleu, bleu_statistics
 from captionlab.metrics.definitions.cider import cider_d
@@ -158,10 +159,10 @@ class SelfCritical(Objective):
         """Of every token drawn, end counted, (M,) with gradient; and its caption, int64 (M,)."""
         device = features.pooled.device
         logits, targets, captions, _ = decoder(features, caption_tokens(drawn, device))
-        log_probs = (logits.float() / self.temperature).log_softmax(-1)
-        # What is never drawn leaves its probability to the others. One gather, since its gradient
-        # is as large as the logits.
+        if self.temperature != 1:
+            logits = logits.float() / self.temperature
+        # What is never drawn leaves its probability to the others.
         never = torch.tensor([PAD_ID, START_ID, UNKNOWN_ID], device=device)
-        never = never.expand(len(log_probs), -1)
-        gathered = log_probs.gather(1, torch.cat([targets.unsqueeze(-1), never], 1))
+        words = torch.cat([targets.unsqueeze(-1), never.expand(len(targets), -1)], 1)
+        gathered = log_probabilities(logits, words)
         return gathered[:, 0] - torch.log1p(-gathered[:, 1:].exp().sum(-1)), captions

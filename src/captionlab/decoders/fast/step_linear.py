@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +16,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-_Steps = list[tuple[Tensor, Tensor]]  # each use's input (R, I) and output gradient (R, O)
 _Gathered = TypeVar("_Gathered")
 _Tape = dict[Tensor, tuple[Tensor, Any]]
 _tape: ContextVar[_Tape | None] = ContextVar("tape", default=None)
@@ -51,24 +51,42 @@ def step_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     """`inputs` (..., I) times `weight` (O, I), plus `bias` (O,): as `functional.linear`."""
     if _tape.get() is None or not torch.is_grad_enabled():
         return functional.linear(inputs, weight, bias)
+    anchor, shared = on_tape(weight, lambda: _anchored(weight, bias))
+    outputs: Tensor = _Use.apply(inputs.flatten(0, -2), anchor, shared)  # 2-D: no copies of weights
+    return outputs.view(*inputs.shape[:-1], -1)
 
-    def anchored() -> tuple[Tensor, _Steps]:
-        steps: _Steps = []
-        return _Gradient.apply(weight, bias, steps), steps
 
-    anchor, steps = on_tape(weight, anchored)
-    outputs: Tensor = _Use.apply(
-        inputs, weight.detach(), None if bias is None else bias.detach(), anchor, steps
-    )
-    return outputs
+@dataclass
+class _Shared:
+    """What all uses of a weight have in common.
+
+    Attributes:
+        weight: (O, I), without gradient, in autocast's dtype: it is cast once for all steps.
+        bias: likewise.
+        steps: each use's input (R, I) and output gradient (R, O).
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    steps: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+
+def _anchored(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, _Shared]:
+    device, dtype = weight.device.type, weight.dtype
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    cast = [None if part is None else part.detach().to(dtype) for part in (weight, bias)]
+    assert cast[0] is not None
+    shared = _Shared(cast[0], cast[1])
+    return _Gradient.apply(weight, bias, shared), shared
 
 
 class _Gradient(torch.autograd.Function):
     """Gives an anchor; its backward runs after that of every use, and computes the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, steps: _Steps) -> Tensor:
-        ctx.steps, ctx.dtype, ctx.has_bias = steps, weight.dtype, bias is not None
+    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, shared: _Shared) -> Tensor:
+        ctx.steps, ctx.dtype, ctx.has_bias = shared.steps, weight.dtype, bias is not None
         return weight.new_zeros(())
 
     @staticmethod
@@ -77,7 +95,7 @@ class _Gradient(torch.autograd.Function):
         inputs = torch.cat([inputs for inputs, _ in ctx.steps])
         grads = torch.cat([grad for _, grad in ctx.steps])
         ctx.steps.clear()
-        bias_grad = grads.sum(0, dtype=ctx.dtype) if ctx.has_bias else None
+        bias_grad = grads.sum(0).to(ctx.dtype) if ctx.has_bias else None
         return (grads.t() @ inputs).to(ctx.dtype), bias_grad, None
 
 
@@ -85,20 +103,15 @@ class _Use(torch.autograd.Function):
     """One use; its backward leaves input and output gradient for `_Gradient`."""
 
     @staticmethod
-    def forward(
-        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, anchor: Tensor, steps: _Steps
-    ) -> Tensor:
-        if torch.is_autocast_enabled(inputs.device.type):
-            dtype = torch.get_autocast_dtype(inputs.device.type)
-            inputs, weight = inputs.to(dtype), weight.to(dtype)
-            bias = None if bias is None else bias.to(dtype)
-        ctx.save_for_backward(inputs, weight)
-        ctx.steps = steps
-        return functional.linear(inputs, weight, bias)
+    def forward(ctx: Any, inputs: Tensor, anchor: Tensor, shared: _Shared) -> Tensor:
+        inputs = inputs.to(shared.weight.dtype)
+        ctx.save_for_backward(inputs, shared.weight)
+        ctx.steps = shared.steps
+        return functional.linear(inputs, shared.weight, shared.bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         inputs, weight = ctx.saved_tensors
-        ctx.steps.append((inputs.flatten(0, -2), grad.flatten(0, -2)))
-        return grad @ weight, None, None, grad.new_zeros(()), None
+        ctx.steps.append((inputs, grad))
+        return grad @ weight, grad.new_zeros(()), None
