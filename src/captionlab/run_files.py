@@ -130,6 +130,13 @@ class RunFiles:
             return RESULTS_VERSION
         return int(identity.get("results_version", 0))
 
+    @property
+    def answered(self) -> str:
+        """That a finished run is answered from disk, and where it was computed."""
+        machine = (self.read_json(self.manifest_path) or {}).get("machine", {})
+        where = " (computed in {precision} on {hardware})" if "precision" in machine else ""
+        return "answered from disk" + where.format(**machine)
+
     def check_unchanged(self) -> None:
         """Compare captions and result with their digests in the manifest; older runs have none.
 

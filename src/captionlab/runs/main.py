@@ -69,13 +69,7 @@ def run(config: DictConfig) -> float | None:
         with folder.lock() if leads else nullcontext():
             result = folder.read_result()
             if result is not None:
-                machine = (folder.read_json(folder.manifest_path) or {}).get("machine", {})
-                made = (
-                    "in {precision} on {hardware}".format(**machine)
-                    if "precision" in machine
-                    else "elsewhere"
-                )
-                log.info("answered from disk: %s (computed %s)", folder.path, made)
+                log.info("%s: %s", folder.answered, folder.path)
             else:  # an older state goes before Lightning is imported, which takes seconds
                 with folder.running() if leads else nullcontext():
                     result = _train(values, folder)

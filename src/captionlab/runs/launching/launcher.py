@@ -145,7 +145,7 @@ class SweepLauncher(Launcher):
         state = run.folder.state
         if state == "complete":
             run.folder.read_result()  # a damaged one is reported before anything starts
-            return "answered from disk"
+            return run.folder.answered
         if state == "failed" and self.config.retry == "none":
             return "failed before (retry=none)"
         return None
