@@ -15,7 +15,7 @@ from captionlab.errors import RunError
 from captionlab.evaluation.evaluate import evaluate
 from captionlab.evaluation.request import Request
 from captionlab.evaluation.result import Prediction, Result, Training
-from captionlab.run_files import RESULTS_VERSION
+from captionlab.run_files import PRUNED, RESULTS_VERSION
 from captionlab.runs.folder import RunFolder
 
 
@@ -117,6 +117,18 @@ def test_what_has_no_result_is_tried_again(
     folder.set_state("failed")
     assert main(["runs", "retry", str(tmp_path)]) == 1
     assert "does not say how it was started" in capfd.readouterr().err
+
+
+def test_pruned_trials_are_run_again_only_where_they_are_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trial = RunFolder(tmp_path / "a")
+    reason = f"{PRUNED} by `captionlab tune` after epoch 2"
+    trial.set_state("stopped", reason, command=[sys.executable, "-c", "print('ran again')"])
+    assert main(["runs", "retry", str(tmp_path)]) == 0
+    assert "ran again" not in capfd.readouterr().out
+    assert main(["runs", "retry", str(trial.path)]) == 0
+    assert "ran again" in capfd.readouterr().out
 
 
 def test_living_runs_are_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from captionlab.cli.terminal import Commands, open_console
 from captionlab.errors import ConfigError, RunError
-from captionlab.run_files import find_runs
+from captionlab.run_files import PRUNED, TRAINED, find_runs
 
 if TYPE_CHECKING:
     from captionlab.reports.run_list import Overview
@@ -95,8 +95,16 @@ def run_logs(options: argparse.Namespace) -> None:
 
 
 def run_retry(options: argparse.Namespace) -> int:
-    """Run again, one after another, what has no result and is not running; 1 if any failed."""
-    again = [overview for overview in _overviews(options.folders) if overview.state in _NOT_DONE]
+    """Run again, one after another, what has no result and is not running; 1 if any failed.
+
+    What a search pruned or did not test is run again where its own folder is named.
+    """
+    again = [
+        overview
+        for overview in _overviews(options.folders)
+        if overview.state in _NOT_DONE
+        and (not overview.reason.startswith((TRAINED, PRUNED)) or _is_named(overview, options))
+    ]
     if not again:
         print("no run stopped, failed or died")
         return 0
@@ -113,6 +121,10 @@ def run_retry(options: argparse.Namespace) -> int:
         done = subprocess.run(overview.command or [], cwd=status["working_directory"], check=False)
         codes.append(done.returncode)
     return 1 if any(codes) else 0
+
+
+def _is_named(overview: Overview, options: argparse.Namespace) -> bool:
+    return Path(overview.folder) in options.folders
 
 
 def run_remove(options: argparse.Namespace) -> None:
