@@ -56,7 +56,7 @@ LIVES_IN = {
     "hydra": {"config", "runs", "hydra_plugins"},
     "omegaconf": {"config", "runs", "hydra_plugins"},
     "pytorch_lightning": {"config", "batches", "training", "runs"},
-    "wandb": {"training/wandb_logger.py", "cli/wandb.py"},
+    "wandb": {"training/wandb_logger.py", "reports/wandb_workspace.py"},
     "optuna": {"runs/tuning/study.py", "runs/tuning/search.py", "runs/tuning/tune.py"},
     "rich": {"reports", "cli", "progress/terminal.py"},
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from captionlab.cli.wandb import COSTS, CURVES, SCORES
+from captionlab.reports.wandb_workspace import COSTS, curves, shown_scores
 from tests.e2e.test_sweeps import folders, run, start, wait_for_epochs
 from tests.support.wandb_files import attempts
 
@@ -38,7 +38,8 @@ def test_a_stopped_sweep_resumes_in_the_same_wandb_run_and_says_how_to_upload_it
     for name in ("test/cider_d", "best/val/cider_d", "last/val/cider_d", "cost/seconds_train"):
         assert name in second.summary
     logged = {*second.summary, *(name for row in second.history for name in row)}
-    curves = [CURVES["CIDEr-D, validation"], CURVES["loss"], ["lr-AdamW"]]
-    for name in [f"test/{score}" for score in SCORES] + [f"cost/{cost}" for cost in COSTS]:
-        assert name in logged, "what a workspace shows"
-    assert logged.issuperset(name for names in curves for name in names)
+    titles = curves()
+    names = [*titles["validation score"], *titles["loss"], "lr-AdamW"]
+    names += [f"test/{score.name}" for score in shown_scores()]
+    names += [f"cost/{cost}" for cost in COSTS]
+    assert logged.issuperset(names), "what a workspace shows"
