@@ -188,7 +188,8 @@ def finish(sweep: Sweep, expected: dict[str, Any]) -> list[str]:
     faults += [f"left: {path}" for path in sweep.leftovers()]
     logs = [(sweep.folder / "output.log").read_text(errors="replace")]
     logs += [files.output_path.read_text(errors="replace") for files in sweep.files()]
-    faults += ["a stack trace"] * any("Traceback" in text for text in logs)
+    traces = [text[text.index("Traceback") :][:3000] for text in logs if "Traceback" in text]
+    faults += [f"a stack trace: {trace}" for trace in traces]
     if faults:
         print("\n".join(logs)[-6000:], flush=True)
     return faults

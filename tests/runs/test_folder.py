@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from captionlab.errors import RunError
 from captionlab.evaluation.result import Prediction, Result
 from captionlab.files import write_atomically
-from captionlab.runs.engine import number_formats
+from captionlab.runs.engine import keep_num_threads, number_formats
 from captionlab.runs.folder import RunFolder
 
 
@@ -81,3 +82,16 @@ def test_a_run_that_resumes_in_another_number_format_says_so(
     assert number_formats(folder, "32-true", "Core") == "bf16-mixed, then 32-true"
     warning = caplog.messages[-1]
     assert warning.startswith("this run began in bf16-mixed on Xeon and resumes in 32-true")
+
+
+def test_a_run_goes_on_with_as_many_threads_as_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    folder = RunFolder(tmp_path)
+    keep_num_threads(folder)
+    assert chosen == [], "it begins"
+    folder.update_manifest(machine={"num_threads": 3})
+    keep_num_threads(folder)
+    assert chosen == [3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,20 @@ def test_cards_are_shared_out_and_given_back(tmp_path: Path) -> None:
     assert launcher._cards_for(sweep_run(tmp_path, accelerator="cpu")) == []
     launcher._free_gpus = list(launcher._gpus)
     assert launcher._cards_for(sweep_run(tmp_path, devices="auto")) == ["0"], "a fair share"
+
+
+def test_what_is_left_of_a_sweep_computes_with_as_many_threads_as_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(machine, "num_cores", lambda: 8)
+    found = tmp_path / "threads"
+    code = f"import os; open({str(found)!r}, 'w').write(os.environ['OMP_NUM_THREADS'])"
+    last = replace(sweep_run(tmp_path / "last"), command=[sys.executable, "-c", code])
+    launcher = LocalLauncher(n_jobs=2)
+    launcher._gpus, launcher.num_runs = [], 5  # of which four are answered from disk
+    launcher.run_all({5: last})
+    assert found.read_text() == "4"
 
 
 def test_ports_are_distinct() -> None:

@@ -109,6 +109,7 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
     keep_freed_memory()
     data = build.build_data(config)
     return_freed_memory()
+    keep_num_threads(folder)
     if leads:
         formats = number_formats(folder, precision, hardware(device))
         folder.update_manifest(
@@ -250,6 +251,13 @@ def _log_scores(loggers: Sequence[Logger], result: Result, last: Mapping[str, An
         logger.save()
 
 
+def keep_num_threads(folder: RunFolder) -> None:
+    """Compute with as many threads as where the run began: sums depend on their number."""
+    machine = (folder.read_json(folder.manifest_path) or {}).get("machine", {})
+    if "num_threads" in machine:
+        torch.set_num_threads(machine["num_threads"])
+
+
 def number_formats(folder: RunFolder, precision: str, processor: str) -> str:
     """Say in which number format a run computes, and where it began in another.
 
@@ -282,6 +290,7 @@ def _made_with(device: torch.device, precision: str, num_devices: int) -> dict[s
             "device": str(device),
             "num_devices": num_devices,
             "precision": precision,
+            "num_threads": torch.get_num_threads(),
             "hardware": hardware(device),
         },
     }

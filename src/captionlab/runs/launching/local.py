@@ -65,11 +65,14 @@ class LocalLauncher(SweepLauncher):
         """Begin to share out this machine, with these of its cards."""
         self._gpus, self._free_gpus = list(gpus), list(gpus)
         self._ports = machine.free_ports(self.n_jobs)
+        # Of the whole sweep, not of the runs that are left: sums depend on the number of threads,
+        # and a repeat must come to the same results.
+        self._num_sharing = min(self.n_jobs, self.num_runs)
         self._seconds: list[float] = []  # of the runs that ended
 
     def run_all(self, runs: dict[int, SweepRun]) -> None:
-        self.n_jobs = min(self.n_jobs, len(runs))  # no later batch of the sweeper is larger
         self.open(self._gpus)
+        self.n_jobs = min(self.n_jobs, len(runs))  # no later batch of the sweeper is larger
         waiting = list(runs.items()) if self.n_jobs == 1 else _first_of_each_encoder(runs)
         running: list[RunProcess] = []
         last_lines: list[str] = []
@@ -128,10 +131,11 @@ class LocalLauncher(SweepLauncher):
         environment[VARIABLE] = str(SweepPlace(number, self.num_runs, num_waiting, mean))
         port = self._ports.pop()
         output = None
-        if self.n_jobs > 1:
+        if self._num_sharing > 1:
             num_processes = max(1, machine.num_devices(run.trainer) or 1)
-            threads = max(1, machine.num_cores() // (self.n_jobs * num_processes))
+            threads = max(1, machine.num_cores() // (self._num_sharing * num_processes))
             environment.setdefault("OMP_NUM_THREADS", str(threads))
+        if self.n_jobs > 1:
             environment["MASTER_PORT"] = str(port)
             if self._gpus:
                 environment["CUDA_VISIBLE_DEVICES"] = ",".join(cards)
