@@ -35,7 +35,7 @@ def catch_signals() -> None:
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in _NAMES:
-            signal.signal(each, signal.SIG_IGN)
+            signal.signal(each, _ignore)
         name = _NAMES[signal.Signals(number)]
         if os.getpid() == own_pid:  # workers that were forked say nothing
             current_display().freeze()
@@ -46,6 +46,10 @@ def catch_signals() -> None:
 
     for number in _NAMES:
         signal.signal(number, stop)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """SIG_IGN would have Python print a trace for a second signal that is already on its way."""
 
 
 def signal_name(number: int) -> str | None:
