@@ -119,13 +119,22 @@ class RunFiles:
         return f"not finished ({condition or 'never started'})"
 
     @property
+    def manifest(self) -> dict[str, Any]:
+        """What is in `manifest.json`; nothing where there is none.
+
+        Raises:
+            RunError: if it is damaged.
+        """
+        return self.read_json(self.manifest_path) or {}
+
+    @property
     def results_version(self) -> int:
         """`RESULTS_VERSION` of the code that made the run; 0 of code that had none.
 
         Raises:
             RunError: if the manifest is damaged.
         """
-        identity = (self.read_json(self.manifest_path) or {}).get("identity")
+        identity = self.manifest.get("identity")
         if not isinstance(identity, dict):  # it ended before it had a manifest
             return RESULTS_VERSION
         return int(identity.get("results_version", 0))
@@ -133,7 +142,7 @@ class RunFiles:
     @property
     def answered(self) -> str:
         """That a finished run is answered from disk, and where it was computed."""
-        machine = (self.read_json(self.manifest_path) or {}).get("machine", {})
+        machine = self.manifest.get("machine", {})
         where = " (computed in {precision} on {hardware})" if "precision" in machine else ""
         return "answered from disk" + where.format(**machine)
 
@@ -143,7 +152,7 @@ class RunFiles:
         Raises:
             RunError: naming the file that is not as the run wrote it.
         """
-        manifest = self.read_json(self.manifest_path) or {}
+        manifest = self.manifest
         for path in (self.predictions_path, self.result_path):
             written = manifest.get(f"{path.stem}_digest")
             if written is not None and not (path.exists() and digest(path) == written):

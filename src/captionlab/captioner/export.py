@@ -134,7 +134,7 @@ def facts_of(target: Path, saved: dict[str, Any]) -> dict[str, Any]:
     run = RunFiles(checkpoint.parent.parent)
     if checkpoint == run.best_checkpoint and run.path.name:
         run.check_unchanged()
-        manifest = run.read_json(run.manifest_path) or {}
+        manifest = run.manifest
         told = {"result": run.read_json(run.result_path)}
         told |= {name: manifest.get(name) for name in ("versions", "command")}
         facts |= {name: value for name, value in told.items() if value is not None}

@@ -19,7 +19,7 @@ _ROWS = 128  # of which a bf16 product's rows are a multiple
 
 
 class VocabularyLayer(nn.Linear):
-    """Logits (..., V) from vectors (..., input_dim).
+    """Logits (M, V) from vectors (M, input_dim).
 
     Args:
         input_dim: size of its input vectors.

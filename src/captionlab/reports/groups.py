@@ -68,10 +68,9 @@ class Run:
                     config = _read_config(files.config_path)
                 return cls(folder, config, None, files.reason, version=version)
             config = _read_config(files.config_path)
-            manifest = files.read_json(files.manifest_path) or {}
             files.check_unchanged()
             result = Result.read(files.result_path)
-            return cls(folder, config, result, None, manifest.get("corpus"), version)
+            return cls(folder, config, result, None, files.manifest.get("corpus"), version)
         except RunError as error:
             return cls(folder, config, None, str(error), version=version)
 

@@ -253,7 +253,7 @@ def _log_scores(loggers: Sequence[Logger], result: Result, last: Mapping[str, An
 
 def keep_num_threads(folder: RunFolder) -> None:
     """Compute with as many threads as where the run began: sums depend on their number."""
-    machine = (folder.read_json(folder.manifest_path) or {}).get("machine", {})
+    machine = folder.manifest.get("machine", {})
     if "num_threads" in machine:
         torch.set_num_threads(machine["num_threads"])
 
@@ -265,7 +265,7 @@ def number_formats(folder: RunFolder, precision: str, processor: str) -> str:
         The formats in their order, such as `bf16-mixed, then 32-true`.
     """
     log.info("computing in %s on %s", precision, processor)
-    machine = (folder.read_json(folder.manifest_path) or {}).get("machine", {})
+    machine = folder.manifest.get("machine", {})
     earlier = str(machine.get("precision", precision))
     if earlier.endswith(precision):
         return earlier

@@ -101,7 +101,7 @@ class RunFolder(RunFiles):
         Raises:
             RunError: naming the options in which they differ.
         """
-        manifest = self.read_json(self.manifest_path) or {}
+        manifest = self.manifest
         if manifest.get("identity", identity) != identity:
             keys = sorted(differing(manifest["identity"], identity))
             raise RunError(
@@ -111,7 +111,7 @@ class RunFolder(RunFiles):
 
     def update_manifest(self, **entries: Any) -> None:
         """Add entries to `manifest.json`."""
-        manifest = {**(self.read_json(self.manifest_path) or {}), **entries}
+        manifest = {**self.manifest, **entries}
         write_json(self.manifest_path, manifest, indent=2)
 
     def write_result(self, result: Result, predictions: Sequence[Prediction]) -> None:

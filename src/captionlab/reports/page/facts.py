@@ -156,7 +156,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def _manifest(run: Run) -> dict[str, Any]:
     try:
-        return RunFiles.read_json(RunFiles(run.folder).manifest_path) or {}
+        return RunFiles(run.folder).manifest
     except RunError:
         return {}
 
