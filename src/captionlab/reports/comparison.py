@@ -2,69 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Literal
 
 from rich.console import Console
 
 from captionlab.errors import RunError
-from captionlab.evaluation.result import Result
 from captionlab.files import write_atomically
 from captionlab.metrics import registry
-from captionlab.metrics.protocol import Score
 from captionlab.reports.differences import Differences
 from captionlab.reports.figure import to_png, to_svg
 from captionlab.reports.groups import Group, Run, by_data_set, group_runs, labels_of, without_result
+from captionlab.reports.numbers import (
+    COSTS,
+    FURTHER,
+    TRUE,
+    Number,
+    blind_number,
+    score_number,
+    share,
+)
 from captionlab.reports.page import render
 from captionlab.reports.plot import Panel, draw
 from captionlab.reports.table import Cell, Column, Row, Table, print_note
 from captionlab.run_files import RESULTS_VERSION, other_version
-
-Kind = Literal["score", "blind", "cost", "truth", "language"]
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number that runs are compared by.
-
-    Attributes:
-        name: of its column in `results.csv`.
-        title: of its column in tables.
-        read: takes it from a result; None where that has none.
-        scale: what tables multiply it by.
-        decimals: in tables.
-        best: whether more (1) or less (-1) is better, 0 where neither is.
-        priority: as of `Column`.
-        kind: what it measures.
-    """
-
-    name: str
-    title: str
-    read: Callable[[Result], float | None]
-    scale: float = 1.0
-    decimals: int = 0
-    best: int = 0
-    priority: int | None = 0
-    kind: Kind = "cost"
-
-    def values(self, group: Group) -> list[float]:
-        """One per run that has it."""
-        read = (self.read(result) for result in group.results)
-        return [value for value in read if value is not None]
-
-    def shown(self, values: Sequence[float]) -> str:
-        """The mean, with the deviation over seeds where there are several."""
-        if not values:
-            return "-"
-        text = f"{self.scale * fmean(values):.{self.decimals}f}"
-        if len(values) > 1 and self.best:
-            text += f" ±{self.scale * stdev(values):.{self.decimals}f}"
-        return text
-
 
 NUM_PHOTOS = 1000  # of a page; 10 MB of photos like those of Flickr8k
 _HOW_TO_READ = (
@@ -150,7 +114,7 @@ class Comparison:
 
     def table(self) -> Table:
         """One row per group, and the human row."""
-        numbers = [n for n in self.numbers if n.kind != "truth" or n == _TRUE]
+        numbers = [n for n in self.numbers if n.kind != "truth" or n == TRUE]
         has_seeds = any(len(group.runs) + len(group.failed) > 1 for group in self.groups)
         columns = [Column(key.removesuffix(".name"), is_text=True) for key in self.settings]
         columns += [Column("seeds")] if has_seeds else []
@@ -175,7 +139,7 @@ class Comparison:
 
     def runs_table(self) -> Table:
         """One row per run: settings, seed, state, every number at full precision."""
-        numbers = [*self._scores(), *self._blind(), *_COSTS, *_MORE]
+        numbers = [*self._scores(), *self._blind(), *COSTS, *FURTHER]
         numbers += self._part("language") + self._part("truth")
         titles = ["run", *self.settings, "seed", "state", *(number.name for number in numbers)]
         runs = [run for group in self.groups for run in (*group.runs, *group.failed)]
@@ -224,7 +188,7 @@ class Comparison:
     def numbers(self) -> list[Number]:
         """What any group has of scores, blind scores, truth and costs."""
         truth = [number for number in self._part("truth") if number.name != "truth_all"]
-        numbers = [*self._scores(), *self._blind(), _TRUE, *_COSTS, *truth]
+        numbers = [*self._scores(), *self._blind(), TRUE, *COSTS, *truth]
         return [n for n in numbers if any(n.values(group) for group in self.groups)]
 
     @property
@@ -249,21 +213,18 @@ class Comparison:
 
     def _scores(self) -> list[Number]:
         names = [name for result in self._results for name in result.scores]
-        return [_number_of(score, "scores") for score in registry.in_order(names)]
+        return [score_number(score) for score in registry.in_order(names)]
 
     def _blind(self) -> list[Number]:
         """The blind score beside the one that runs are ranked by."""
         names = [name for result in self._results for name in result.blind]
         ranking = [score for score in registry.in_order(names) if registry.is_ranking(score.name)]
-        return [_number_of(score, "blind") for score in ranking]
+        return [blind_number(score) for score in ranking]
 
     def _part(self, part: Literal["truth", "language"]) -> list[Number]:
         """All numbers of one part of the results, as per cent."""
         names = dict.fromkeys(name for result in self._results for name in getattr(result, part))
-        return [
-            Number(f"{part}_{name}", name, partial(_read_part, part, name), 100, 1, 1, 0, part)
-            for name in names
-        ]
+        return [share(part, name) for name in names]
 
     def _best(self, number: Number) -> float | None:
         """The best mean of any group; None where there is nothing to win."""
@@ -284,7 +245,7 @@ class Comparison:
         blind = {number.name: number for number in self._blind()}
         panels = []
         for score in registry.most_important(names, 2):
-            number = _number_of(score, "scores")
+            number = score_number(score)
             beside = blind.get(f"blind_{score.name}")
             panels.append(
                 Panel(
@@ -303,52 +264,3 @@ def _rank(group: Group) -> tuple[list[float], tuple[str, ...]]:
     """Sorts the best first; scores that are not official come after those that are."""
     ranked = [registry.ranking(result.scores) for result in group.results]
     return [-fmean(values) for values in zip(*ranked, strict=True)], group.labels
-
-
-def _read_part(part: str, name: str, result: Result) -> float | None:
-    value: float | None = getattr(result, part).get(name)
-    return value
-
-
-def _read_training(part: str, name: str | None, result: Result) -> float | None:
-    if result.training is None:
-        return None
-    value = getattr(result.training, part)
-    number: float | None = value if name is None else value.get(name)
-    return number
-
-
-def _number_of(score: Score, part: str) -> Number:
-    """A score, or its blind score, as a column."""
-    is_ranking = registry.is_ranking(score.name)
-    read = partial(_read_part, part, score.name)
-    if part == "blind":
-        title, name = f"blind {score.title}", f"blind_{score.name}"
-        return Number(name, title, read, score.scale, 1, 0, score.importance, "blind")
-    best = 1 if score.higher_is_better else -1
-    priority = None if is_ranking else score.importance
-    return Number(score.name, score.title, read, score.scale, 1, best, priority, "score")
-
-
-def _cost(
-    title: str, part: str, name: str | None, scale: float = 1, decimals: int = 0, priority: int = 0
-) -> Number:
-    column = part if name is None else f"{part}_{name}"
-    read = partial(_read_training, part, name)
-    return Number(column, title, read, scale, decimals, priority=priority)
-
-
-_TRUE = Number("true", "true captions", partial(_read_part, "truth", "all"), 100, 1, 1, 95, "truth")
-# Parameters in millions, memory in GB.
-_COSTS = (
-    _cost("encoder M params", "parameters", "encoder", 1e-6, 1, priority=25),
-    _cost("decoder M params", "parameters", "decoder", 1e-6, 1, priority=35),
-    _cost("encode s", "seconds", "encode", priority=10),
-    _cost("train s", "seconds", "train", priority=45),
-    _cost("peak GB", "peak_memory_bytes", None, 1e-9, 2, priority=5),
-)
-_MORE = (  # for results.csv alone
-    _cost("test s", "seconds", "test"),
-    _cost("epochs", "epochs", None),
-    _cost("best epoch", "best_epoch", None),
-)
