@@ -85,6 +85,23 @@ def test_seeds_are_averaged_and_the_best_comes_first(tmp_path: Path) -> None:
     assert "meteor: no Java was found" in text
 
 
+def test_a_report_says_how_large_a_difference_its_seeds_show(tmp_path: Path) -> None:
+    scores = {"vgg": (0.39, 0.41, 0.40), "resnet": (0.52, 0.50, 0.54), "xception": (0.3,)}
+    folders = [
+        write_run(tmp_path, encoder, "lstm", seed, score)
+        for encoder, of_seeds in scores.items()
+        for seed, score in enumerate(of_seeds)
+    ]
+    (note,) = (note for note in Comparison.read(folders).notes if "repetitions" in note)
+    # The deviations are 1 and 2, pooled 1.58; times 3.508 and 2.084.
+    assert note == (
+        "3 seeds of each system, CIDEr-D ±1.6 over the seeds of one: a true difference of 5.5 "
+        "would have p seeds below 0.05 in 4 of 5 repetitions (one pair of systems); with 5 seeds, "
+        "one of 3.3"
+    )
+    assert not any("repetitions" in note for note in Comparison.read(folders[:4:3]).notes)
+
+
 def test_other_settings_that_differ_are_told(tmp_path: Path) -> None:
     folders = [
         write_run(tmp_path, "vgg", "lstm", 0, 0.4, optimizer={"lr": 0.1}),

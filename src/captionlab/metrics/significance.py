@@ -19,6 +19,7 @@ import numpy as np
 
 from captionlab.metrics.protocol import Array
 from captionlab.metrics.resampling import CorpusStatistics
+from captionlab.metrics.student import two_sided_t
 
 NUM_RESAMPLES = 10_000
 LEVEL = 0.95
@@ -320,18 +321,4 @@ def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     if a + b == 0:
         return 1.0 if difference == 0 else 0.0
     freedom = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
-    return _two_sided_t(abs(difference) / math.sqrt(a + b), freedom)
-
-
-def _two_sided_t(t: float, freedom: float) -> float:
-    """P(|T| >= t) of Student's distribution, by Simpson's rule over its angle.
-
-    With T = sqrt(freedom) tan(u) the density of u is cos(u) ** (freedom - 1) up to a constant.
-    """
-    angles = np.linspace(math.atan(t / math.sqrt(freedom)), math.pi / 2, 4001)
-    values = np.cos(angles) ** (freedom - 1)
-    weights = np.full(len(angles), 2.0)
-    weights[1::2], weights[0], weights[-1] = 4.0, 1.0, 1.0
-    tail = float(values @ weights) * float(angles[1] - angles[0]) / 3
-    constant = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)
-    return min(1.0, 2 * math.exp(constant) / math.sqrt(math.pi) * tail)
+    return two_sided_t(abs(difference) / math.sqrt(a + b), freedom)
