@@ -254,12 +254,39 @@ def test_commands_versions_and_failures_are_there(page: Any) -> None:
     assert "Without a result (1)" in about
 
 
+def test_without_a_varied_number_there_is_no_curve_of_one(page: Any) -> None:
+    assert not page.locator("#varied").is_visible()
+    assert not page.locator("nav a[href='#varied']").is_visible()
+
+
 def test_every_control_can_be_reached_by_keyboard(page: Any) -> None:
     reached = set()
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id"))
     assert {"filter", "baseline", "left", "heat-rows", "curve", "cost-number"} <= reached
+
+
+def test_a_number_that_was_varied_is_a_curve(browser: Any, tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    for seed, size in enumerate([1, 3, 5, 5]):
+        results.run("vgg", "lstm", seed, 0.4 + 0.1 * seed, search={"beam_size": size})
+        results.run("vgg", "gru", seed, 0.2 + 0.1 * seed, search={"beam_size": size})
+    Comparison.read(sorted(tmp_path.glob("vgg-*"))).write(tmp_path / "report")
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((tmp_path / "report" / "index.html").as_uri())
+    assert page.inner_text("#varied-title") == "Scores against search.beam_size"
+    assert page.locator("#varied-plot polyline").count() == 2
+    assert page.locator("#varied-plot .point").count() == 6
+    assert page.locator("#varied-plot .point circle").count() == 8
+    page.locator("#varied-plot .point").nth(2).focus()
+    assert "65.0 ±7.1, 2 seeds" in page.inner_text("#tip")
+    page.fill("#filter", "gru")
+    assert page.locator("#varied-plot polyline").count() == 1
+    assert errors == []
+    page.close()
 
 
 def test_a_page_without_results_says_why(folder: Path, browser: Any, tmp_path: Path) -> None:

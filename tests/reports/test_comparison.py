@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 
 from captionlab.reports import Comparison
+from captionlab.reports.groups import number_varied
 from captionlab.run_files import PRUNED, TRAINED, find_runs
 
 
@@ -100,6 +102,40 @@ def test_a_report_says_how_large_a_difference_its_seeds_show(tmp_path: Path) -> 
         "one of 3.3"
     )
     assert not any("repetitions" in note for note in Comparison.read(folders[:4:3]).notes)
+
+
+def varied(tmp_path: Path, name: str, *beam_sizes: Any) -> list[Path]:
+    return [
+        write_run(tmp_path, "vgg", name, i, 0.1 * i, search={"beam_size": size})
+        for i, size in enumerate(beam_sizes)
+    ]
+
+
+def test_a_number_that_was_varied_is_drawn_as_a_curve(tmp_path: Path) -> None:
+    runs = varied(tmp_path, "lstm", 1, 3, 5, 5)
+    Comparison.read([*runs, *varied(tmp_path, "gru", 1, 10)]).write(tmp_path / "report")
+    drawing = (tmp_path / "report" / "comparison.svg").read_text()
+    assert "<!-- search.beam_size -->" in drawing
+    assert "<!-- lstm -->" in drawing
+    assert "<!-- gru -->" in drawing
+    with Image.open(tmp_path / "report" / "comparison.png") as picture:
+        assert picture.width > picture.height
+
+
+@pytest.mark.parametrize("sizes", [(1, 3), (1, 3, None), (1, 3, "all")])
+def test_two_numbers_or_words_make_no_curve(tmp_path: Path, sizes: tuple[Any, ...]) -> None:
+    comparison = Comparison.read(varied(tmp_path, "lstm", *sizes))
+    assert "search.beam_size" in comparison.settings
+    assert number_varied(comparison.groups) is None
+
+
+def test_the_number_with_most_values_is_the_one_of_the_curve(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path, "vgg", "lstm", i, 0.4, optimizer={"lr": lr}, search={"beam_size": size})
+        for i, (lr, size) in enumerate([(0.1, 1), (0.1, 2), (0.2, 3), (0.4, 4)])
+    ]
+    comparison = Comparison.read(folders)
+    assert comparison.settings[number_varied(comparison.groups) or 0] == "search.beam_size"
 
 
 def test_other_settings_that_differ_are_told(tmp_path: Path) -> None:

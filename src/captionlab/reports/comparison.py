@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -17,7 +17,15 @@ from captionlab.metrics import registry
 from captionlab.metrics.student import smallest_difference
 from captionlab.reports.differences import Differences
 from captionlab.reports.figure import to_png, to_svg
-from captionlab.reports.groups import Group, Run, by_data_set, group_runs, labels_of, without_result
+from captionlab.reports.groups import (
+    Group,
+    Run,
+    by_data_set,
+    group_runs,
+    labels_of,
+    number_varied,
+    without_result,
+)
 from captionlab.reports.numbers import (
     COSTS,
     FURTHER,
@@ -28,7 +36,7 @@ from captionlab.reports.numbers import (
     share,
 )
 from captionlab.reports.page import render
-from captionlab.reports.plot import Panel, draw
+from captionlab.reports.plot import MOST_CURVES, Panel, draw, draw_curves
 from captionlab.reports.table import Cell, Column, Row, Table, print_note
 from captionlab.run_files import RESULTS_VERSION, other_version
 
@@ -108,7 +116,7 @@ class Comparison:
         if self.differences is not None:
             files["significance.csv"] = self.differences.every_pair().csv()
         if self.groups:
-            figure = draw([group.name for group in self.groups], self._panels())
+            figure = self._figure()
             files |= {"comparison.png": to_png(figure), "comparison.svg": to_svg(figure)}
         for name, content in files.items():
             write_atomically(folder / name, content)
@@ -257,6 +265,18 @@ class Comparison:
         """The human row; empty where the runs were scored on different images."""
         rows = [result.human for result in self._results]
         return rows[0] if rows and all(other == rows[0] for other in rows) else {}
+
+    def _figure(self) -> Any:
+        """Curves over the number that was varied, or bars where none was."""
+        number = number_varied(self.groups)
+        if number is not None:
+            curves: dict[str, dict[float, int]] = {}
+            for i, group in enumerate(self.groups):
+                others = [*group.labels[:number], *group.labels[number + 1 :]]
+                curves.setdefault(" ".join(others), {})[float(group.labels[number])] = i
+            if len(curves) <= MOST_CURVES:
+                return draw_curves(self.settings[number], curves, self._panels())
+        return draw([group.name for group in self.groups], self._panels())
 
     def _panels(self) -> list[Panel]:
         """The two most important scores, the ranking one beside its blind score."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -203,6 +204,25 @@ def without_result(runs: Sequence[Run]) -> list[str]:
     if trials:
         lines.append(f"no result: {len(trials)} that were pruned, or trained and not tested")
     return lines
+
+
+def number_varied(groups: Sequence[Group]) -> int | None:
+    """The place among the labels of a setting that has three or more numbers, and only numbers.
+
+    The one with most numbers, if there are several; None if there is none.
+    """
+    most, place = 2, None
+    for i, labels in enumerate(zip(*(group.labels for group in groups), strict=True)):
+        if all(map(_is_number, labels)) and len(set(labels)) > most:
+            most, place = len(set(labels)), i
+    return place
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False
 
 
 def labels_of(run: Run, settings: Sequence[str]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -12,6 +12,8 @@ _COLOURS = ("#2a6f97", "#61a5c2")
 _BLIND, _INK, _PEOPLE = "#d1495b", "#222222", "#8d99ae"
 _LABEL = 40  # letters
 MOST_SYSTEMS = 40  # in the picture; the best
+_CURVES = ("#2a6f97", "#d1495b", "#3a7d44", "#8f5fbf", "#c98a1b", "#555555", "#17a2b8", "#a0522d")
+MOST_CURVES = len(_CURVES)
 
 
 class Panel(NamedTuple):
@@ -63,6 +65,46 @@ def draw(labels: Sequence[str], panels: Sequence[Panel]) -> Any:
     left.invert_yaxis()
     handles, names = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower left", frameon=False, fontsize=9, ncols=2)
+    return figure
+
+
+def draw_curves(
+    setting: str, curves: Mapping[str, Mapping[float, int]], panels: Sequence[Panel]
+) -> Any:
+    """One or two scores against a number that was varied: means, and a dot per seed.
+
+    Args:
+        setting: what the number is called.
+        curves: per curve, by its label, the system at each number; at most `MOST_CURVES`.
+        panels: from left to right.
+
+    Returns:
+        A figure.
+    """
+    figure = new_figure(9.5, 4.2)
+    places = sorted({place for curve in curves.values() for place in curve})
+    is_log = places[0] > 0 and places[-1] > 20 * places[0]
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, panel in zip(grid, panels, strict=True):
+        for (label, curve), colour in zip(curves.items(), _CURVES, strict=False):
+            points = {x: [panel.scale * v for v in panel.values[curve[x]]] for x in sorted(curve)}
+            known = {x: values for x, values in points.items() if values}
+            axes.plot(list(known), [*map(fmean, known.values())], color=colour, label=label)
+            dots = [(x, value) for x, values in known.items() for value in values]
+            axes.plot(*zip(*dots, strict=True), "o", color=colour, ms=3.5)
+        axes.set_title(f"{panel.title} x{panel.scale:g}", loc="left", fontsize=10)
+        if is_log:
+            axes.set_xscale("log")
+            axes.minorticks_off()
+        axes.set_xticks(places, [f"{place:g}" for place in places], fontsize=9)
+        axes.set_xlabel(plain_text(setting))
+        axes.grid(axis="y", alpha=0.3)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    if len(curves) > 1:
+        handles, names = grid[0].get_legend_handles_labels()
+        names = [_shorten(name) for name in names]
+        figure.legend(handles, names, loc="outside lower left", frameon=False, fontsize=9, ncols=2)
     return figure
 
 

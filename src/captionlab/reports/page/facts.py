@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from captionlab.errors import RunError
 from captionlab.metrics import registry
-from captionlab.reports.groups import Group, Run
+from captionlab.reports.groups import Group, Run, number_varied
 from captionlab.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def facts_of(comparison: Comparison) -> dict[str, Any]:
         "name": str(config.get("data", {}).get("name", "")),
         "num_images": groups[0].results[0].num_images,
         "settings": comparison.settings,
+        "varied": number_varied(groups),
         "ranking": ranking,
         "numbers": [
             {

@@ -30,6 +30,9 @@ function renderAll() {
   options(byId("baseline"), [[-1, "none"], ...groups], -1);
   options(byId("left"), groups, 0);
   options(byId("right"), groups, Math.min(1, groups.length - 1));
+  options(byId("varied-number"), set.numbers.map((n) => [n.name, n.title]), set.ranking);
+  byId("varied").hidden = set.varied === null;
+  byId("varied-title").textContent = `Scores against ${visible(set.settings[set.varied] ?? "")}`;
   options(byId("heat-rows"), settings.length ? settings : [["", "all"]], row);
   options(byId("heat-columns"), [...settings, ["", "all"]], row === "decoder.name" ? "" : find("decoder.name", row));
   options(byId("heat-number"), set.numbers.map((n) => [n.name, n.title]), set.ranking);
@@ -53,6 +56,7 @@ function renderAll() {
 // What the filter changes.
 function renderShown() {
   renderTable();
+  renderVaried();
   renderHeat();
   renderCurves();
   renderCost();
@@ -66,7 +70,7 @@ function start() {
   renderAbout();
   if (!facts.data) {
     byId("answer").textContent = "No run has a result yet; the reasons stand below.";
-    for (const id of ["scores", "differences", "heat", "curves", "cost", "gallery"]) byId(id).hidden = true;
+    for (const id of ["scores", "differences", "varied", "heat", "curves", "cost", "gallery"]) byId(id).hidden = true;
     document.querySelector("header .bar").hidden = true;
     document.querySelector("nav").hidden = true;
     return;
@@ -76,6 +80,7 @@ function start() {
   on("baseline", "change", (event) => { state.baseline = Number(event.target.value); renderTable(); });
   for (const id of ["left", "right"]) on(id, "change", renderDiff);
   for (const id of ["heat-rows", "heat-columns", "heat-number"]) on(id, "change", renderHeat);
+  on("varied-number", "change", renderVaried);
   on("curve", "change", renderCurves);
   on("cost-number", "change", renderCost);
   for (const id of ["order", "gallery-group"]) on(id, "change", renderGallery);
@@ -86,6 +91,7 @@ function start() {
   addEventListener("resize", () => {
     if (innerWidth === width) return;
     width = innerWidth;
+    renderVaried();
     renderCurves();
     renderCost();
   });

@@ -1,10 +1,53 @@
 "use strict";
-// Heat map, learning curves, quality against cost.
+// One number that was varied, heat map, learning curves, quality against cost.
 
 const COLOURS = 8;
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 const colourOf = (i) => (i < COLOURS ? `var(--c${i})` : "var(--rest)");
 const dashOf = (i) => DASHES[i % DASHES.length] || null;
+// A piece of a curve, for a key.
+const sample = (i) => s("svg", { width: 22, height: 8, style: { display: "inline", marginRight: "4px" } },
+  s("line", { x1: 0, x2: 22, y1: 4, y2: 4, stroke: colourOf(i), "stroke-width": 2, "stroke-dasharray": dashOf(i) }));
+
+// Every number against the setting that has three or more numbers: means, and a dot per seed.
+function renderVaried() {
+  const set = current(), place = set.varied;
+  if (place === null) return;
+  const box = byId("varied-plot"), number = numberOf(byId("varied-number").value);
+  const lines = new Map(); // by the other settings
+  for (const i of shownGroups()) {
+    const { labels, values } = set.groups[i];
+    if (!values[number.name].length) continue;
+    const others = labels.filter((_, k) => k !== place).join(" ");
+    const point = { i, x: Number(labels[place]), ys: values[number.name].map((v) => number.scale * v) };
+    lines.set(others, [...(lines.get(others) || []), point]);
+  }
+  const points = [...lines.values()].flat();
+  if (!points.length) {
+    box.replaceChildren(h("p", { class: "muted" }, "Nothing to show."));
+    return;
+  }
+  const xs = points.map((p) => p.x);
+  const isLog = Math.min(...xs) > 0 && Math.max(...xs) > 20 * Math.min(...xs);
+  const name = set.settings[place];
+  const { svg, x, y } = chart(box, xs, points.flatMap((p) => p.ys),
+    { x: name + (isLog ? " (logarithmic)" : ""), y: number.title, label: `${number.title} against ${name}` }, isLog);
+  const names = [...lines.keys()];
+  svg.append(...names.map((others, k) => {
+    const line = lines.get(others).sort((a, b) => a.x - b.x);
+    return s("g", {},
+      s("polyline", { class: "curve", points: line.map((p) => `${x(p.x)},${y(mean(p.ys))}`).join(" "),
+        stroke: colourOf(k), "stroke-dasharray": dashOf(k) }),
+      line.map((p) => {
+        const text = () => `${p.i + 1} ${nameOf(p.i)}\n${number.title} ${mean(p.ys).toFixed(number.decimals)}` +
+          (p.ys.length > 1 ? ` ±${deviation(p.ys).toFixed(number.decimals)}, ${p.ys.length} seeds` : "");
+        return tip(s("g", { class: "point", tabindex: 0, role: "img", "aria-label": text() },
+          p.ys.map((v) => s("circle", { cx: x(p.x), cy: y(v), r: 4, fill: colourOf(k), stroke: colourOf(k), "stroke-width": 1 }))), text);
+      }));
+  }));
+  const keys = names.length > 1 ? names.slice(0, 12).map((others, k) => h("span", {}, sample(k), bdi(others), " ")) : [];
+  box.replaceChildren(svg, h("div", { class: "key" }, keys));
+}
 
 function renderHeat() {
   const set = current();
@@ -131,9 +174,7 @@ function emphasise(box, group) {
 // A button per system that lifts its curves out.
 function key(box, groups) {
   const button = (i) => {
-    const sample = s("svg", { width: 22, height: 8, style: { display: "inline", marginRight: "4px" } },
-      s("line", { x1: 0, x2: 22, y1: 4, y2: 4, stroke: colourOf(i), "stroke-width": 2, "stroke-dasharray": dashOf(i) }));
-    const element = h("button", { type: "button" }, sample, `${i + 1} `, bdi(nameOf(i)));
+    const element = h("button", { type: "button" }, sample(i), `${i + 1} `, bdi(nameOf(i)));
     for (const name of ["pointerenter", "focus"]) element.addEventListener(name, () => emphasise(box, i));
     for (const name of ["pointerleave", "blur"]) element.addEventListener(name, () => emphasise(box, null));
     return element;
