@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
+from captionlab.encoders.cut import (
+    Pooled,
+    Train,
+    cut_network,
+    on_meta,
+    output_names,
+    trained_parameters,
+)
 from captionlab.encoders.folding import fold_layers
 from captionlab.encoders.protocol import Encoder
 from captionlab.encoders.random_weights import (
@@ -19,7 +26,6 @@ from captionlab.encoders.random_weights import (
     scale_residual_branches,
     standardise_layers,
 )
-from captionlab.encoders.stages import Stage, find_stages, is_map, shape_of
 from captionlab.encoders.transforms import Whitening, positions
 from captionlab.encoders.weights import (
     PackagedFile,
@@ -35,9 +41,6 @@ from captionlab.options import Count, Natural
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
 NUM_CALIBRATION_IMAGES = 64
-Pooled = Literal["features", "logits"]
-Train = Literal["none", "last", "all"] | Count
-_POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
 
 class Classifier(NamedTuple):
@@ -134,7 +137,9 @@ class ClassifierEncoder(Encoder):
         named = weights == "none" or weights in classifier.weights
         self.weights_path = None if named else find(weights, classifier.name)
         native = classifier.preprocessing
-        cut, stages = _cut(classifier, pooled, stage)
+        cut, stages = cut_network(
+            classifier.build, classifier.name, native.image_size, pooled, stage
+        )
         self.trunk: nn.Module = cut
         self._graph = cut.graph  # `prepare` folds layers away in a copy
         size = native.image_size if image_size is None else image_size
@@ -145,12 +150,12 @@ class ClassifierEncoder(Encoder):
         self.num_calibration_images = NUM_CALIBRATION_IMAGES if calibrates else 0
         self.num_parameters = sum(p.numel() for p in self.parameters())
         self.num_stages = len(stages)
-        self._trained = _trained(cut, stages, classifier.name, train)
+        self._trained = trained_parameters(cut, stages, classifier.name, train)
         self.num_trained_parameters = sum(cut.get_parameter(name).numel() for name in self._trained)
         self.fingerprint = "/".join(
             [
                 classifier.name,
-                *_output_names(cut),
+                *output_names(cut),
                 self._identity(),
                 *([] if grid_size is None else [f"grid-{grid_size}"]),
                 *([f"white-{self.num_calibration_images}"] if whiten else []),
@@ -287,111 +292,7 @@ class ClassifierEncoder(Encoder):
         if path is None and not isinstance(source, str):
             path = source.locate()
         state = download(str(source)) if path is None else read(path)
-        model = _on_meta(self.classifier.build)
+        model = on_meta(self.classifier.build)
         misfit = f"{path or source} does not fit {self.classifier.name}"
         load_into(model, state, self.classifier.rename, misfit)
         return model.float()
-
-
-def _on_meta(build: Callable[[], nn.Module]) -> nn.Module:
-    try:
-        with torch.device("meta"):
-            return build()
-    except NotImplementedError:  # torchvision's RegNet computes its widths with tensors
-        return build().to("meta")
-
-
-def _cut(
-    classifier: Classifier, pooled: Pooled, stage: int | None
-) -> tuple[fx.GraphModule, list[Stage]]:
-    """The classifier without what comes after map and vector, on the meta device.
-
-    Returns:
-        The network, giving `grid`, and `pooled` unless it ends after a stage; and its stages.
-    """
-    if pooled not in get_args(Pooled):
-        raise ValueError(f"pooled={pooled!r} is unknown; use features or logits.")
-    trunk = fx.symbolic_trace(_on_meta(classifier.build).eval())
-    size = classifier.preprocessing.image_size
-    ShapeProp(trunk).propagate(torch.empty(1, 3, size, size, device="meta"))
-    layers = dict(trunk.named_modules())
-    *nodes, output = trunk.graph.nodes
-    grid = vector = None
-    for node in nodes:
-        layer = layers[node.target] if node.op == "call_module" else None
-        if is_map(node) and not isinstance(layer, _POOLINGS):
-            grid = node
-        if isinstance(layer, nn.Linear):
-            vector = node.args[0]
-    if pooled == "logits":
-        vector = output.args[0]
-    if grid is None or (stage is None and (vector is None or len(shape_of(vector)) != 2)):
-        raise ConfigError(
-            f"encoder architecture {classifier.name} shows no "
-            f"{'feature map' if grid is None else 'linear layer over a whole-image vector'}; "
-            f"use {'another architecture' if grid is None else 'encoder.pooled=logits'}."
-        )
-    stages = find_stages(trunk, grid, size)
-    if stage is None:
-        output.args = ({"grid": grid, "pooled": vector},)
-    else:
-        _end_at(_map_of(stages, stage, classifier.name), output)
-    trunk.graph.eliminate_dead_code()
-    trunk.delete_all_unused_submodules()
-    trunk.recompile()
-    return trunk, stages[:stage]
-
-
-def _map_of(stages: list[Stage], number: int, name: str) -> fx.Node:
-    if number < 1:
-        raise ValueError(f"stage={number} must be at least 1; use None for the whole network.")
-    if number > len(stages):
-        raise ConfigError(
-            f"encoder.stage={number}, but {name} has {len(stages)} stages; use at most that "
-            "number, or null for the whole network."
-        )
-    node = stages[number - 1].map
-    if node is None:
-        raise ConfigError(
-            f"encoder.stage={number} of {name} makes no feature map of the whole image; use "
-            "another, or null for the whole network."
-        )
-    return node
-
-
-def _end_at(node: fx.Node, output: fx.Node) -> None:
-    """Give the map of a stage, as (1, C, rows, columns) or (1, 1 + P, C), and drop what follows."""
-    graph, shape = node.graph, shape_of(node)
-    output.args = ({"grid": node},)
-    nodes = list(graph.nodes)
-    for later in reversed(nodes[nodes.index(node) + 1 : -1]):  # assertions count as alive
-        graph.erase_node(later)
-    if len(shape) == 4 and shape[2] != shape[3]:  # channels last, as in Swin and ConvNeXt
-        with graph.inserting_after(node):
-            order = (node, (0, 3, 1, 2))
-            channels_first = graph.create_node(
-                "call_function", torch.permute, order, name=f"{node.name}_permute"
-            )
-        output.args = ({"grid": channels_first},)
-
-
-def _output_names(cut: fx.GraphModule) -> list[str]:
-    """What tells one cut of a network from another: its nodes, and how the vector is made."""
-    outputs: Any = cut.graph.output_node().args[0]
-    names = [node.name for node in outputs.values()]
-    return names if "pooled" in outputs else [*names, "mean"]
-
-
-def _trained(cut: fx.GraphModule, stages: list[Stage], name: str, train: Train) -> set[str]:
-    """Names of the parameters that `train` asks for, of those that the cut has kept."""
-    words = {"none": 0, "last": 1, "all": len(stages)}
-    num_trained = words[train] if train in words else int(train)
-    if train not in words and num_trained < 1:
-        raise ValueError(f"train={train!r} must be at least 1; use none to train no stage.")
-    if num_trained > len(stages):
-        raise ConfigError(
-            f"encoder.train={train}, but {name} has {len(stages)} stages up to its map; use at "
-            "most that number, or all."
-        )
-    names = {name for stage in stages[len(stages) - num_trained :] for name in stage.parameters}
-    return names & {name for name, _ in cut.named_parameters()}

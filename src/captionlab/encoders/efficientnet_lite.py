@@ -10,7 +10,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import relu6
 
-from captionlab.encoders.classifier import Classifier, ClassifierEncoder, Pooled, Train
+from captionlab.encoders.classifier import Classifier, ClassifierEncoder
+from captionlab.encoders.cut import Pooled, Train
 from captionlab.encoders.weights import PackagedFile
 from captionlab.options import Count, Natural
 from captionlab.types import Preprocessing

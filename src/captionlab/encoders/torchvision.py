@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from captionlab.encoders.classifier import Classifier, ClassifierEncoder, Pooled, Train
+from captionlab.encoders.classifier import Classifier, ClassifierEncoder
+from captionlab.encoders.cut import Pooled, Train
 from captionlab.errors import ConfigError
 from captionlab.options import Count, Natural
 from captionlab.types import Preprocessing

@@ -13,7 +13,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from captionlab.encoders.classifier import Classifier, ClassifierEncoder, Pooled, Train
+from captionlab.encoders.classifier import Classifier, ClassifierEncoder
+from captionlab.encoders.cut import Pooled, Train
 from captionlab.options import Count, Natural
 from captionlab.types import Preprocessing
 
