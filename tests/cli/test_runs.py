@@ -17,6 +17,7 @@ from captionlab.evaluation.request import Request
 from captionlab.evaluation.result import Prediction, Result, Training
 from captionlab.run_files import PRUNED, RESULTS_VERSION
 from captionlab.runs.folder import RunFolder
+from tests.support.results import Results
 
 
 def finished(path: Path, score: float, **config: object) -> RunFolder:
@@ -50,6 +51,24 @@ def test_runs_are_listed_with_state_progress_and_scores(
         {"train": 12.0},
     )
     assert (second["state"], second["max_epochs"]) == ("failed", None)
+
+
+def test_settings_that_differ_are_columns_unless_the_name_has_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = Results(tmp_path)
+    for seed, (decoder, size) in enumerate([("lstm", 1), ("lstm", 3), ("gru", 3)]):
+        results.run("vgg", decoder, seed, search={"beam_size": size, "max_length": 20})
+    RunFolder(tmp_path / "waiting").set_state("queued")
+    assert main(["runs", "list", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "search.beam_size" in printed
+    assert "decoder.name" not in printed
+    assert "max_length" not in printed
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines()]
+    sizes = {row[0]: row[2] for row in rows if row and row[0]}
+    expected = {"vgg-gru-s2": "3", "vgg-lstm-s0": "1", "vgg-lstm-s1": "3", "waiting": ""}
+    assert sizes == expected
 
 
 def test_a_result_that_is_damaged_is_listed_as_such(

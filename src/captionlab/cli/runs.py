@@ -24,7 +24,7 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser("runs", help="list, compare, retry or remove runs")
     parts = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, summary in (
-        ("list", run_list, "state, progress and scores, one line per run"),
+        ("list", run_list, "state, settings that differ, progress and scores, one line per run"),
         ("show", run_show, "everything that is known of runs"),
         ("logs", run_logs, "what runs printed, on this machine or on a cluster"),
         ("retry", run_retry, "run those again that stopped, failed or died"),
@@ -64,7 +64,7 @@ def run_show(options: argparse.Namespace) -> None:
     console = open_console()
     for overview in overviews:
         for name, value in overview.to_json().items():
-            if value not in (None, "", [], {}):
+            if name != "settings" and value not in (None, "", [], {}):
                 console.print(f"{name}: {_in_line(value)}", markup=False, soft_wrap=True)
         console.print()
 

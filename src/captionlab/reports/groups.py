@@ -154,7 +154,7 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[str], list[Group], list[Run]]:
         result that belong to none of them.
     """
     finished = [run for run in runs if run.result is not None]
-    settings = _differing([run.settings for run in finished])
+    settings = differing([run.settings for run in finished])
     groups: dict[tuple[str, ...], Group] = {}
     for run in finished:
         labels = labels_of(run, settings)
@@ -230,8 +230,12 @@ def labels_of(run: Run, settings: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(run.settings.get(key, "-")) for key in settings)
 
 
-def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The settings by which runs differ, less those that a group's name implies."""
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings by which configurations differ, less those that a part's name implies.
+
+    Args:
+        configs: as `Run.settings`.
+    """
     keys = list(dict.fromkeys(key for config in configs for key in config))
     differing = [k for k in keys if len({repr(config.get(k)) for config in configs}) > 1]
     names = [key for key in differing if key.count(".") == 1 and key.endswith(".name")]

@@ -10,7 +10,7 @@ from typing import Any
 
 from captionlab.errors import RunError
 from captionlab.metrics import registry
-from captionlab.reports.groups import Run, group_runs
+from captionlab.reports.groups import Run, differing, group_runs
 from captionlab.reports.table import Column, Row, Table
 from captionlab.run_files import RunFiles, find_runs, other_version
 
@@ -28,6 +28,7 @@ class Overview:
         max_epochs: None where the configuration is not written yet.
         scores: by name; empty without a result.
         seconds: spent on `encode`, `train` and `test`; empty without a result.
+        settings: by dotted keys; empty where the configuration is not written yet.
         updated: when the state was written.
         host: where the run is, or was.
         pid: of its process.
@@ -44,6 +45,7 @@ class Overview:
     max_epochs: int | None
     scores: dict[str, float]
     seconds: dict[str, float]
+    settings: dict[str, Any]
     updated: str | None
     host: str | None
     pid: int | None
@@ -82,6 +84,7 @@ class Overview:
             max_epochs=trainer.get("max_epochs") if isinstance(trainer, dict) else None,
             scores={} if run.result is None else run.result.scores,
             seconds=run.result.training.seconds if run.result and run.result.training else {},
+            settings=run.settings if run.config else {},
             updated=status.get("updated"),
             host=status.get("host"),
             pid=status.get("pid"),
@@ -166,7 +169,11 @@ def overview_table(overviews: Sequence[Overview]) -> Table:
     """One row per run."""
     names = [name for overview in overviews for name in overview.scores]
     scores = registry.most_important(names, 2)
-    columns = [Column("run", is_text=True), Column("state", is_text=True), Column("epochs")]
+    known = [overview.settings for overview in overviews if overview.settings]
+    settings = [key for key in differing(known) if not key.endswith(".name")]  # the run's name has
+    columns = [Column("run", is_text=True), Column("state", is_text=True)]
+    columns += [Column(key, is_text=True, priority=3) for key in settings]
+    columns.append(Column("epochs"))
     columns += [Column(score.title) for score in scores]
     columns += [Column("train s", priority=2), Column("why", is_text=True, priority=1)]
     rows = []
@@ -178,7 +185,10 @@ def overview_table(overviews: Sequence[Overview]) -> Table:
         ]
         seconds = overview.seconds.get("train")
         why = "; ".join(text for text in (overview.reason, overview.note) if text)
-        cells = [Path(overview.folder).name, overview.state, overview.progress, *shown]
+        own = [
+            "" if value is None else str(value) for value in map(overview.settings.get, settings)
+        ]
+        cells = [Path(overview.folder).name, overview.state, *own, overview.progress, *shown]
         rows.append(Row([*cells, "" if seconds is None else f"{seconds:.0f}", why]))
     return Table("Runs", columns, rows)
 
