@@ -94,14 +94,14 @@ def test_a_report_says_how_large_a_difference_its_seeds_show(tmp_path: Path) -> 
         for encoder, of_seeds in scores.items()
         for seed, score in enumerate(of_seeds)
     ]
-    (note,) = (note for note in Comparison.read(folders).notes if "repetitions" in note)
+    (note,) = (note for note in Comparison.read(folders).notes if "Welch" in note)
     # The deviations are 1 and 2, pooled 1.58; times 3.508 and 2.084.
     assert note == (
-        "3 seeds of each system, CIDEr-D ±1.6 over the seeds of one: a true difference of 5.5 "
-        "would have p seeds below 0.05 in 4 of 5 repetitions (one pair of systems); with 5 seeds, "
-        "one of 3.3"
+        "with 3 seeds of each system, between which CIDEr-D deviates by 1.6, Welch's t-test "
+        "(p seeds < 0.05) finds a true difference of 5.5 between two systems in 4 of 5 such "
+        "comparisons; with 5 seeds, one of 3.3"
     )
-    assert not any("repetitions" in note for note in Comparison.read(folders[:4:3]).notes)
+    assert not any("Welch" in note for note in Comparison.read(folders[:4:3]).notes)
 
 
 def varied(tmp_path: Path, name: str, *beam_sizes: Any) -> list[Path]:

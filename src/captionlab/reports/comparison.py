@@ -222,7 +222,7 @@ class Comparison:
         return [*sorted(remarks), *self._what_seeds_show(), *without_result(self.runs)]
 
     def _what_seeds_show(self) -> list[str]:
-        """How large a difference is that as many seeds would find."""
+        """How large a difference must be for so many seeds to find it."""
         samples = [(n, [n.values(group) for group in self.groups]) for n in self._scores()]
         number, values = next(((n, v) for n, v in samples if n.priority is None), (None, []))
         repeated = [of_group for of_group in values if len(of_group) > 1]
@@ -233,9 +233,9 @@ class Comparison:
         more = 5 if num_seeds < 5 else 2 * num_seeds
         shown, with_more = (f"{smallest_difference(deviation, n):.1f}" for n in (num_seeds, more))
         return [
-            f"{num_seeds} seeds of each system, {number.title} ±{deviation:.1f} over the seeds of "
-            f"one: a true difference of {shown} would have p seeds below 0.05 in 4 of 5 "
-            f"repetitions (one pair of systems); with {more} seeds, one of {with_more}"
+            f"with {num_seeds} seeds of each system, between which {number.title} deviates by "
+            f"{deviation:.1f}, Welch's t-test (p seeds < 0.05) finds a true difference of {shown} "
+            f"between two systems in 4 of 5 such comparisons; with {more} seeds, one of {with_more}"
         ]
 
     def _scores(self) -> list[Number]:
