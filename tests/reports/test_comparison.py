@@ -176,6 +176,19 @@ def test_trials_of_a_search_without_a_result_are_counted(tmp_path: Path) -> None
     assert notes[1] == "no result: 2 that were pruned, or trained and not tested"
 
 
+def test_many_runs_without_a_result_for_one_reason_are_counted(tmp_path: Path) -> None:
+    write_run(tmp_path, "vgg", "lstm", 0, 0.5)
+    for seed in range(1, 5):
+        path = write_run(tmp_path, "vgg", "lstm", seed, None)
+        (path / "status.json").write_text(json.dumps({"state": "queued", "reason": None}))
+    write_run(tmp_path, "vgg", "gru", 0, None)
+    notes = [note for note in Comparison.read(find_runs(tmp_path)).notes if "no result" in note]
+    assert sorted(notes) == [
+        "no result: 4 runs, such as vgg-lstm-1: not finished (queued)",
+        "no result: vgg-gru-0: DataError: no photo",
+    ]
+
+
 def test_a_seed_without_a_result_is_not_counted(tmp_path: Path) -> None:
     folders = [
         write_run(tmp_path, "vgg", "lstm", 0, 0.4),

@@ -223,8 +223,8 @@ class Comparison:
 
     def _what_seeds_show(self) -> list[str]:
         """How large a difference must be for so many seeds to find it."""
-        samples = [(n, [n.values(group) for group in self.groups]) for n in self._scores()]
-        number, values = next(((n, v) for n, v in samples if n.priority is None), (None, []))
+        number = next((n for n in self._scores() if registry.is_ranking(n.name)), None)
+        values = [number.values(group) for group in self.groups] if number is not None else []
         repeated = [of_group for of_group in values if len(of_group) > 1]
         if number is None or len(repeated) < 2:
             return []

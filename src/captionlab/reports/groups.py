@@ -20,6 +20,8 @@ from captionlab.run_files import PRUNED, RESULTS_VERSION, TRAINED, RunFiles
 # libyaml, where PyYAML has it, is ten times as fast.
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+_MOST_NAMED = 3  # runs without a result for the same reason
+
 
 @dataclass(frozen=True)
 class RunCaptions:
@@ -197,10 +199,18 @@ def _data_settings(run: Run) -> dict[str, Any]:
 
 
 def without_result(runs: Sequence[Run]) -> list[str]:
-    """A line for each run that has no result, and one for all trials of a search that need none."""
+    """Why runs have no result: a line for each, or one for more than three of the same reason."""
     failed = [run for run in runs if run.result is None]
     trials = [run for run in failed if str(run.error).startswith((TRAINED, PRUNED))]
-    lines = [f"no result: {run.folder.name}: {run.error}" for run in failed if run not in trials]
+    by_reason: dict[str | None, list[str]] = {}
+    for run in failed:
+        if run not in trials:  # of a search, which need none
+            by_reason.setdefault(run.error, []).append(run.folder.name)
+    lines = []
+    for reason, names in by_reason.items():
+        if len(names) > _MOST_NAMED:
+            names = [f"{len(names)} runs, such as {names[0]}"]
+        lines += [f"no result: {name}: {reason}" for name in names]
     if trials:
         lines.append(f"no result: {len(trials)} that were pruned, or trained and not tested")
     return lines
