@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from captionlab.captioner.captioner import Captioner
 from captionlab.features.source import EncoderFeatures
+from captionlab.gradients import without_gradients
 from captionlab.images.preprocessing import normalise
 from captionlab.search import caption_tokens, word_predictions
 from captionlab.types import Hypothesis
@@ -72,7 +73,7 @@ def _gradients(
     return [torch.stack(of_photo) for of_photo in maps]
 
 
-@torch.inference_mode()
+@without_gradients
 def _occlusion(
     captioner: Captioner, source: EncoderFeatures, pixels: Tensor, captions: Sequence[Hypothesis]
 ) -> list[Tensor]:

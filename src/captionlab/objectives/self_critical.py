@@ -123,8 +123,6 @@ class SelfCritical(Objective):
             rewarded += self._greedy(decoder, batch.features)
             images += batch.image_ids
         decoder.train()
-        # Autocast caches its casts of the weights, and those cached above have no gradient.
-        torch.clear_autocast_cache()
         log_probs, captions = self._log_probabilities(decoder, batch.features, drawn)
         texts = [self.vocabulary.decode(caption.tokens) for caption in rewarded]
         for i, image in enumerate(images):

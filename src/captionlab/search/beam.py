@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from captionlab.decoders import Decoder
+from captionlab.gradients import without_gradients
 from captionlab.options import Count, NonNegative
 from captionlab.search.protocol import Search
 from captionlab.search.rules import CaptionRules
@@ -96,7 +97,7 @@ class BeamSearch(Search):
         by_image = self._find(decoder, features, size // self.num_groups)
         return [captions[:size] for captions in by_image]
 
-    @torch.inference_mode()
+    @without_gradients
     def _find(
         self, decoder: Decoder, features: ImageFeatures, num_kept: int
     ) -> list[list[Hypothesis]]:

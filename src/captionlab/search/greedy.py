@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from captionlab.decoders import Decoder
+from captionlab.gradients import without_gradients
 from captionlab.search.protocol import Search, forbid_special
 from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
 
@@ -16,7 +17,7 @@ class GreedySearch(Search):
         max_length: longest caption, in words.
     """
 
-    @torch.inference_mode()
+    @without_gradients
     def __call__(self, decoder: Decoder, features: ImageFeatures) -> list[Hypothesis]:
         state = decoder.start(features)
         token = torch.full((len(features),), START_ID, device=features.pooled.device)

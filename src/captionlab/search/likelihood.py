@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from captionlab.decoders import Decoder
+from captionlab.gradients import without_gradients
 from captionlab.types import END_ID, PAD_ID, START_ID, Hypothesis, ImageFeatures
 
 _MOST_TOKENS = 2**14  # padding counted, at once: each has a logit for every word
@@ -44,7 +45,7 @@ class WordPredictions(NamedTuple):
     attention: Tensor | None
 
 
-@torch.inference_mode()
+@without_gradients
 def word_predictions(
     decoder: Decoder, features: ImageFeatures, captions: Sequence[Hypothesis]
 ) -> list[WordPredictions]:
@@ -62,7 +63,7 @@ def word_predictions(
     return [WordPredictions(-losses[o], None if attention is None else attention[o]) for o in own]
 
 
-@torch.inference_mode()
+@without_gradients
 def attention_maps(
     decoder: Decoder, features: ImageFeatures, captions: Sequence[Hypothesis]
 ) -> list[Tensor]:
@@ -77,7 +78,7 @@ def attention_maps(
     return [weights for weights in maps if weights is not None]
 
 
-@torch.inference_mode()
+@without_gradients
 def caption_log_probabilities(
     decoder: Decoder, features: ImageFeatures, tokens: Tensor
 ) -> tuple[Tensor, Tensor]:

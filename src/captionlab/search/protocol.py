@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captionlab.decoders import Decoder
+from captionlab.gradients import without_gradients
 from captionlab.options import Count
 from captionlab.types import PAD_ID, START_ID, UNKNOWN_ID, Hypothesis, ImageFeatures
 
@@ -28,7 +29,7 @@ class Search(ABC):
         return 1
 
     @abstractmethod
-    @torch.inference_mode()
+    @without_gradients
     def __call__(self, decoder: Decoder, features: ImageFeatures) -> list[Hypothesis]:
         """The best caption of each of B images; deterministic, and always a caption.
 

@@ -9,6 +9,7 @@ from annotated_types import Gt, Le
 from torch import Tensor
 
 from captionlab.decoders import Decoder
+from captionlab.gradients import without_gradients
 from captionlab.options import Count, Natural, Positive
 from captionlab.search.protocol import Search, forbid_special
 from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
@@ -54,7 +55,7 @@ class SampleSearch(Search):
     def __call__(self, decoder: Decoder, features: ImageFeatures) -> list[Hypothesis]:
         return [drawn[0] for drawn in self.draw(decoder, features, 1)]
 
-    @torch.inference_mode()
+    @without_gradients
     def draw(
         self, decoder: Decoder, features: ImageFeatures, num_samples: int
     ) -> list[list[Hypothesis]]:

@@ -83,7 +83,8 @@ def make_trainer(
     from captionlab.training.callbacks import LastCheckpoint
     from captionlab.training.checkpoints import CheckpointFiles
 
-    arguments = dict(options)
+    # In Lightning's inference mode autocast converts weights at every use; see gradients.py.
+    arguments: dict[str, Any] = {"inference_mode": False, **options}
     minutes, steps = (arguments.pop(f"checkpoint_every_{unit}") for unit in ("minutes", "steps"))
     plugins: list[Any] = [CheckpointFiles()]
     per_node = num_devices(arguments["devices"], arguments["accelerator"])
