@@ -62,16 +62,16 @@ def test_stepping_equals_teacher_forcing(
     )
 
 
-@pytest.mark.parametrize("fewest_rows", [3, 32])  # captions of similar length apart; all together
+@pytest.mark.parametrize("way", ["_packed", "_padded"])  # the latter on GPUs
 @pytest.mark.parametrize(("decoder", "conditioning"), CONDITIONED)
 def test_fast_teacher_forcing_equals_the_plain_one(
     make_decoder: MakeDecoder,
     decoder: str,
     conditioning: str,
-    fewest_rows: int,
+    way: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(teacher_forcing, "_FEWEST_ROWS", fewest_rows)
+    monkeypatch.setattr(teacher_forcing, "_packed", getattr(teacher_forcing, way))
     model = make_decoder(decoder, conditioning).train()
     images, tokens = features(4), captions(4, 3)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from captionlab.decoders.fast.dropout import dropout
 from captionlab.decoders.fast.step_linear import step_linear
 
 Cell = Literal["lstm", "gru", "rnn"]
@@ -111,7 +112,7 @@ class RecurrentLayers(nn.Module):
         after: list[tuple[Tensor, ...]] = []  # of each layer, each (R, H)
         for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.layers.all_weights):
             if layer:
-                below = functional.dropout(after[-1][0], self.dropout, self.training)
+                below = dropout(after[-1][0], self.dropout, self.training)
                 gates = step_linear(below, weight_ih, bias_ih)
             before = tuple(part[layer] for part in state)
             after.append(self._advance(gates, step_linear(before[0], weight_hh, bias_hh), before))

@@ -10,6 +10,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from captionlab.decoders.cells import StateShape
+from captionlab.decoders.fast.dropout import Dropout
 from captionlab.decoders.protocol import Decoder, PreparedImage
 from captionlab.options import Derived
 from captionlab.types import FeatureShape, ImageFeatures
@@ -112,7 +113,7 @@ def pooled_map(feature_shape: FeatureShape, dim: int, dropout: float) -> nn.Sequ
     """From a standardised image vector (B, G), with dropout, to (B, dim)."""
     return nn.Sequential(
         standardise(feature_shape.pooled_dim),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Linear(feature_shape.pooled_dim, dim),
     )
 
@@ -120,12 +121,12 @@ def pooled_map(feature_shape: FeatureShape, dim: int, dropout: float) -> nn.Sequ
 def grid_map(feature_shape: FeatureShape, dim: int | None, dropout: float) -> nn.Sequential:
     """From a standardised feature map (B, P, C) to (B, P, dim), with dropout; None for no map."""
     if dim is None:
-        return nn.Sequential(standardise(feature_shape.grid_dim), nn.Dropout(dropout))
+        return nn.Sequential(standardise(feature_shape.grid_dim), Dropout(dropout))
     return nn.Sequential(
         standardise(feature_shape.grid_dim),
         nn.Linear(feature_shape.grid_dim, dim),
         nn.ReLU(),
-        nn.Dropout(dropout),
+        Dropout(dropout),
     )
 
 

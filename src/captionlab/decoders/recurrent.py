@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from captionlab.decoders.cells import Cell, RecurrentLayers
 from captionlab.decoders.conditioning import Conditioning
+from captionlab.decoders.fast.dropout import Dropout
 from captionlab.decoders.fast.teacher_forcing import teacher_forcing
 from captionlab.decoders.protocol import Decoder, DecoderState, PreparedImage, TeacherForced
 from captionlab.decoders.words import VocabularyLayer, init_embedding
@@ -72,8 +73,8 @@ class RecurrentDecoder(Decoder):
             conditioning.output_dim, self.embedding, tie_embeddings
         )
         self.conditioning = conditioning
-        self.dropout = nn.Dropout(dropout)
-        self.output_dropout = nn.Dropout(dropout if output_dropout is None else output_dropout)
+        self.dropout = Dropout(dropout)
+        self.output_dropout = Dropout(dropout if output_dropout is None else output_dropout)
         init_embedding(self.embedding, freeze_embeddings, word_vectors, vocabulary)
 
     def forward(self, features: ImageFeatures, tokens: Tensor) -> TeacherForced:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from captionlab.decoders.attention import join_heads, split_heads, undivided
 from captionlab.decoders.conditioning import grid_map
+from captionlab.decoders.fast.dropout import Dropout
 from captionlab.decoders.protocol import Decoder, DecoderState, PreparedImage, TeacherForced
 from captionlab.decoders.words import VocabularyLayer, init_embedding
 from captionlab.options import Count, Derived, Probability
@@ -92,7 +93,7 @@ class TransformerDecoder(Decoder):
         )
         self.norm = nn.LayerNorm(hidden_dim)
         self.vocabulary_layer = VocabularyLayer(hidden_dim, self.embedding, tie_embeddings)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         init_embedding(self.embedding, freeze_embeddings, word_vectors, vocabulary)
 
     @classmethod
@@ -170,10 +171,10 @@ class TransformerLayer(nn.Module):
         self.feedforward = nn.Sequential(
             nn.Linear(hidden_dim, feedforward_dim),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(feedforward_dim, hidden_dim),
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def keys_and_values(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """For cross-attention to a map (B, P, H), each (B, heads, P, H / heads)."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from captionlab.decoders.fast.recurrence import run_packed
 from captionlab.decoders.fast.step_linear import one_gradient_per_weight
 from captionlab.decoders.protocol import TeacherForced
 from captionlab.types import PAD_ID, START_ID, ImageFeatures
@@ -16,56 +16,69 @@ from captionlab.types import PAD_ID, START_ID, ImageFeatures
 if TYPE_CHECKING:
     from captionlab.decoders.recurrent import RecurrentDecoder
 
-_MOST_GROUPS = 4  # of captions of similar length
-_FEWEST_ROWS = 32  # of a group: fewer are slower than the padding that they avoid
-
 
 def teacher_forcing(
     decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor
 ) -> TeacherForced:
     """Whole sequences at once, or only the steps' unfinished captions where the decoder attends."""
-    return (_by_step if decoder.attends else _whole)(decoder, features, tokens)
+    if decoder.attends:
+        return _by_step(decoder, features, tokens)
+    # Another device is faster with one large call, and a compiled graph cannot depend on lengths.
+    padded = tokens.device.type != "cpu" or torch.compiler.is_compiling()
+    return (_padded if padded else _packed)(decoder, features, tokens)
 
 
-def _whole(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor) -> TeacherForced:
+def _padded(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor) -> TeacherForced:
     """No step's inputs depend on the state before it: torch's fused kernels run all steps."""
     num_images, num_captions, num_tokens = tokens.shape
     conditioning = decoder.conditioning
-    lengths = (tokens[:, :, 1:] != PAD_ID).sum(-1)  # (B, N) tokens to predict
     image = conditioning.prepare(features)
     read = tokens[:, :, :-1].flatten(1)  # (B, N*(T-1))
     inputs = conditioning.step_input(decoder.embed(read), read == START_ID, image)
     inputs = inputs.view(num_images * num_captions, num_tokens - 1, -1)
     state = decoder.first_state(image)
     state = tuple(part.repeat_interleave(num_captions, dim=1) for part in state)
-    outputs = _by_length(decoder, inputs, state, lengths.flatten())  # (B*N, T-1, H)
+    outputs = decoder.recurrent.sequence(inputs, state)[0]  # (B*N, T-1, H)
     outputs = conditioning.output(outputs.reshape(num_images, -1, outputs.shape[-1]), image)
-    position = torch.arange(num_tokens - 1, device=tokens.device)
-    is_word = position < lengths.unsqueeze(-1)  # (B, N, T-1)
+    is_word = tokens[:, :, 1:] != PAD_ID  # (B, N, T-1)
     logits = decoder.vocabulary_layer(decoder.output_dropout(outputs[is_word.flatten(1)]))
     caption = is_word.flatten(0, 1).nonzero()[:, 0]
     return TeacherForced(logits, tokens[:, :, 1:][is_word], caption)
 
 
-def _by_length(
-    decoder: RecurrentDecoder, inputs: Tensor, state: tuple[Tensor, ...], lengths: Tensor
-) -> Tensor:
-    """Run captions (R, T, I) of given lengths; gives (R, T, H), of any value at padding.
+def _packed(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor) -> TeacherForced:
+    """As `_padded`, but nothing is computed for padding, which is half of a batch's steps.
 
-    On a CPU, groups of similar length run apart, since most of a batch's steps would be padding.
-    Another device is faster with one large call, and a compiled graph cannot depend on lengths.
+    What concerns single words has them image by image, K for each; the recurrence has them step by
+    step, the longest captions first.
     """
-    num_groups = min(_MOST_GROUPS, len(inputs) // _FEWEST_ROWS)
-    if inputs.device.type != "cpu" or torch.compiler.is_compiling() or num_groups < 2:
-        return decoder.recurrent.sequence(inputs, state)[0]
-    order = lengths.argsort(descending=True)
-    groups = []
-    for rows in order.tensor_split(num_groups):
-        longest = max(1, int(lengths[rows[0]]))
-        own = tuple(part[:, rows] for part in state)
-        outputs, _ = decoder.recurrent.sequence(inputs[rows, :longest], own)
-        groups.append(functional.pad(outputs, (0, 0, 0, inputs.shape[1] - longest)))
-    return torch.cat(groups)[order.argsort()]
+    num_captions, conditioning = tokens.shape[1], decoder.conditioning
+    image = conditioning.prepare(features)
+    is_word = tokens[:, :, 1:] != PAD_ID  # (B, N, T-1)
+    place = is_word.flatten(1).cumsum(1) - 1  # of each word among those of its image
+    num_words = place[:, -1] + 1
+    most = int(num_words.max())  # K
+    place = place.view_as(is_word) + most * torch.arange(len(tokens)).view(-1, 1, 1)
+    read = tokens.new_full((len(tokens) * most,), PAD_ID)
+    read[place[is_word]] = tokens[:, :, :-1][is_word]
+    read = read.view(len(tokens), most)
+    inputs = conditioning.step_input(decoder.embed(read), read == START_ID, image)  # (B, K, I)
+
+    lengths = is_word.sum(-1).flatten()
+    rows = lengths.argsort(descending=True, stable=True)  # captions, the longest first
+    in_order = is_word.flatten(0, 1)[rows].t()  # (T-1, B*N)
+    steps = place.flatten(0, 1)[rows].t()[in_order]  # (P,) places, step by step
+    sizes = [size for size in in_order.sum(1).tolist() if size]
+    state = tuple(part.index_select(1, rows // num_captions) for part in decoder.first_state(image))
+    outputs = run_packed(decoder.recurrent, inputs.flatten(0, 1)[steps], state, sizes)
+
+    back = torch.zeros_like(read).flatten()  # any word at padding
+    back[steps] = torch.arange(len(steps))
+    outputs = conditioning.output(outputs[back].unflatten(0, read.shape), image)
+    words = outputs[torch.arange(most) < num_words.unsqueeze(-1)]  # (P, output_dim)
+    logits = decoder.vocabulary_layer(decoder.output_dropout(words))
+    caption = is_word.flatten(0, 1).nonzero()[:, 0]
+    return TeacherForced(logits, tokens[:, :, 1:][is_word], caption)
 
 
 @dataclass(frozen=True)
