@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src"
-BASE = {"errors", "types", "files", "locks", "options", "run_files", "progress"}
+BASE = {"errors", "types", "files", "gradients", "locks", "options", "run_files", "progress"}
 MODELS = {"encoders", "decoders", "search", "objectives", "metrics"}
 DATA = {"text", "images", "corpora", "features"}
 # room: the rooms it may import, besides itself.
@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "types": set(),
     "files": {"errors"},
     "options": {"errors"},
+    "gradients": set(),
     "locks": set(),
     "progress": set(),
     "run_files": {"errors", "files", "locks"},
