@@ -22,6 +22,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +41,8 @@ from captionlab.decoders import (
     PreInjectConditioning,
     RecurrentDecoder,
 )
-from captionlab.decoders.cells import StateShape
+from captionlab.decoders.cells import Cell, StateShape
+from captionlab.decoders.fast import teacher_forcing
 from captionlab.devices import resolve_precision
 from captionlab.objectives.protocol import cross_entropy
 from captionlab.search import BeamSearch
@@ -299,6 +301,46 @@ def without_attention(sizes: Sizes) -> Iterator[str]:
         yield f"  {name:<30} {ours.over(same)}{ours.over(plain)}"
 
 
+def beside_torch(sizes: Sizes) -> Iterator[str]:
+    """Ours over torch's layers on padded captions, higher is better."""
+    num_images, per_image = sizes.num_captions, 5
+    lengths = torch.distributions.Gamma(6.0, 0.5).sample((num_images, per_image, 1)).ceil()
+    position = torch.arange(int(lengths.max()) + 2)
+    tokens = torch.randint(4, sizes.vocabulary, (num_images, per_image, len(position)))
+    tokens[..., 0] = START_ID
+    tokens[(position == lengths + 1).expand_as(tokens)] = END_ID
+    tokens = tokens.masked_fill(position > lengths + 1, PAD_ID)
+    pooled = torch.randn(num_images, sizes.channels)
+    features = ImageFeatures(pooled.unsqueeze(1), pooled)
+    share = num_words(tokens) / tokens[..., 1:].numel()
+    yield (
+        f"training step of {num_images} images with five captions of {lengths.mean():.0f} words, "
+        f"the longest of {int(lengths.max())} (padding: {1 - share:.0%}), pre-inject, dropout 0.5; "
+        "torch's layers and dropout take so many times as long:"
+    )
+
+    def step(way: Callable[..., Any], decoder: RecurrentDecoder, bf16: bool) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, bf16):
+            return cross_entropy(way(decoder, features, tokens))
+
+    cells: tuple[Cell, ...] = ("lstm", "gru", "rnn")
+    for cell in cells:
+        shape = StateShape.of(cell, 1, sizes.hidden)
+        image = PreInjectConditioning(sizes.features, sizes.hidden, shape, 0.0)
+        decoder = RecurrentDecoder(
+            cell, sizes.hidden, sizes.hidden, 1, 0.5, image, sizes.vocabulary
+        )
+        theirs = copy.deepcopy(decoder)
+        theirs.dropout, theirs.output_dropout = nn.Dropout(0.5), nn.Dropout(0.5)
+        for bf16 in (True, False) if bf16_pays() else (False,):
+            ours, torchs = best_seconds(
+                sizes.repeats,
+                partial(step, teacher_forcing._packed, decoder, bf16),
+                partial(step, teacher_forcing._padded, theirs, bf16),
+            )
+            yield f"  {cell:<5}{'bf16' if bf16 else 'fp32':<6} {torchs.over(ours)}"
+
+
 def with_attention(sizes: Sizes) -> Iterator[str]:
     """The tutorials' over ours, higher is better."""
     grid = torch.randn(sizes.num_captions, sizes.side**2, sizes.channels).relu()
@@ -465,6 +507,6 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     chosen = Sizes(8, 7, 256, 1000, 128, 2) if parser.parse_args().quick else Sizes()
     keep_freed_memory()
-    for part in (without_attention, with_attention, with_beams):
+    for part in (without_attention, beside_torch, with_attention, with_beams):
         for line in part(chosen):
             print(line, flush=True)

@@ -51,10 +51,9 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def wait_for_epochs(folder: Path, num_runs: int) -> None:
-    """Until so many runs have trained an epoch."""
+    """Until so many runs have trained an epoch and saved it."""
     for _ in range(600):
-        trained = [files for files in folders(folder) if files.metrics_path.exists()]
-        if sum(len(f.metrics_path.read_text().splitlines()) > 1 for f in trained) >= num_runs:
+        if sum(files.last_checkpoint.exists() for files in folders(folder)) >= num_runs:
             return
         time.sleep(0.5)
     raise AssertionError([files.read_status() for files in folders(folder)])
