@@ -100,6 +100,26 @@ def test_fast_teacher_forcing_equals_the_plain_one(
     )
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("way", ["par_inject", "merge"])
+def test_in_bf16_rows_that_fill_a_product_up_change_nothing(
+    make_decoder: MakeDecoder, cell: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_decoder(cell, way).train()
+    images, tokens = features(5), captions(5, 3)  # 15 captions
+    losses, gradients = [], []
+    for unit in (1, 16):
+        monkeypatch.setattr(teacher_forcing, "_UNIT", unit)
+        with torch.autocast("cpu", torch.bfloat16):
+            predictions = model(images, tokens)
+        assert torch.equal(predictions.targets, tokens[:, :, 1:][tokens[:, :, 1:] != PAD_ID])
+        losses.append(functional.cross_entropy(predictions.logits.float(), predictions.targets))
+        gradients.append(torch.autograd.grad(losses[-1], list(model.parameters())))
+    torch.testing.assert_close(losses[0], losses[1], atol=1e-3, rtol=0)
+    for exact, filled in zip(*gradients, strict=True):
+        assert (filled - exact).norm() <= 0.03 * exact.norm() + 1e-6
+
+
 @every
 def test_a_decoder_is_as_its_class_says(
     make_decoder: MakeDecoder, decoder: str, conditioning: str

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from captionlab.decoders.fast.recurrence import run_packed
 from captionlab.decoders.fast.step_linear import one_gradient_per_weight
@@ -15,6 +16,11 @@ from captionlab.types import PAD_ID, START_ID, ImageFeatures
 
 if TYPE_CHECKING:
     from captionlab.decoders.recurrent import RecurrentDecoder
+
+
+# Rows of products in bf16 come in multiples of this: oneDNN compiles a product for each number of
+# rows and keeps up to 1,024 of them, gigabytes.
+_UNIT = 16
 
 
 def teacher_forcing(
@@ -54,10 +60,11 @@ def _packed(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor) 
     """
     num_captions, conditioning = tokens.shape[1], decoder.conditioning
     image = conditioning.prepare(features)
+    unit = _UNIT if torch.is_autocast_enabled("cpu") else 1
     is_word = tokens[:, :, 1:] != PAD_ID  # (B, N, T-1)
     place = is_word.flatten(1).cumsum(1) - 1  # of each word among those of its image
     num_words = place[:, -1] + 1
-    most = int(num_words.max())  # K
+    most = _multiple(int(num_words.max()), unit)  # K
     place = place.view_as(is_word) + most * torch.arange(len(tokens)).view(-1, 1, 1)
     read = tokens.new_full((len(tokens) * most,), PAD_ID)
     read[place[is_word]] = tokens[:, :, :-1][is_word]
@@ -65,20 +72,29 @@ def _packed(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor) 
     inputs = conditioning.step_input(decoder.embed(read), read == START_ID, image)  # (B, K, I)
 
     lengths = is_word.sum(-1).flatten()
+    lengths = functional.pad(lengths, (0, -len(lengths) % unit))
     rows = lengths.argsort(descending=True, stable=True)  # captions, the longest first
-    in_order = is_word.flatten(0, 1)[rows].t()  # (T-1, B*N)
-    steps = place.flatten(0, 1)[rows].t()[in_order]  # (P,) places, step by step
-    sizes = [size for size in in_order.sum(1).tolist() if size]
+    rows = rows.where(rows < len(tokens) * num_captions, 0)
+    in_order = is_word.flatten(0, 1)[rows].t() & (lengths.sort(descending=True)[0] > 0)
+    sizes = [_multiple(count, unit) for count in in_order.sum(1).tolist() if count]
+    is_row = torch.arange(len(rows)) < torch.tensor(sizes).unsqueeze(-1)  # (T-1, R)
+    is_own = in_order[: len(sizes)][is_row]  # (P,) not a caption that has ended
+    steps = place.flatten(0, 1)[rows].t()[: len(sizes)][is_row].where(is_own, 0)  # (P,) places
     state = tuple(part.index_select(1, rows // num_captions) for part in decoder.first_state(image))
     outputs = run_packed(decoder.recurrent, inputs.flatten(0, 1)[steps], state, sizes)
 
-    back = torch.zeros_like(read).flatten()  # any word at padding
-    back[steps] = torch.arange(len(steps))
+    back = torch.zeros_like(read).flatten()  # any step at padding
+    back[steps[is_own]] = torch.arange(len(steps))[is_own]
     outputs = conditioning.output(outputs[back].unflatten(0, read.shape), image)
-    words = outputs[torch.arange(most) < num_words.unsqueeze(-1)]  # (P, output_dim)
+    words = outputs[torch.arange(most) < num_words.unsqueeze(-1)]  # (words, output_dim)
     logits = decoder.vocabulary_layer(decoder.output_dropout(words))
     caption = is_word.flatten(0, 1).nonzero()[:, 0]
     return TeacherForced(logits, tokens[:, :, 1:][is_word], caption)
+
+
+def _multiple(number: int, unit: int) -> int:
+    """The next one of `unit`."""
+    return number + -number % unit
 
 
 @dataclass(frozen=True)
