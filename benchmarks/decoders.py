@@ -335,7 +335,7 @@ def beside_torch(sizes: Sizes) -> Iterator[str]:
         for bf16 in (True, False) if bf16_pays() else (False,):
             ours, torchs = best_seconds(
                 sizes.repeats,
-                partial(step, teacher_forcing._packed, decoder, bf16),
+                partial(step, teacher_forcing.teacher_forcing, decoder, bf16),
                 partial(step, teacher_forcing._padded, theirs, bf16),
             )
             yield f"  {cell:<5}{'bf16' if bf16 else 'fp32':<6} {torchs.over(ours)}"

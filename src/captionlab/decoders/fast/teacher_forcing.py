@@ -29,8 +29,10 @@ def teacher_forcing(
     """Whole sequences at once, or only the steps' unfinished captions where the decoder attends."""
     if decoder.attends:
         return _by_step(decoder, features, tokens)
-    # Another device is faster with one large call, and a compiled graph cannot depend on lengths.
-    padded = tokens.device.type != "cpu" or torch.compiler.is_compiling()
+    # Another device is faster with one large call, as is oneDNN's LSTM in bf16; a compiled graph
+    # cannot depend on lengths.
+    is_fused = decoder.recurrent.layers.mode == "LSTM" and torch.is_autocast_enabled("cpu")
+    padded = tokens.device.type != "cpu" or torch.compiler.is_compiling() or is_fused
     return (_padded if padded else _packed)(decoder, features, tokens)
 
 
@@ -81,11 +83,13 @@ def _packed(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor) 
     is_own = in_order[: len(sizes)][is_row]  # (P,) not a caption that has ended
     steps = place.flatten(0, 1)[rows].t()[: len(sizes)][is_row].where(is_own, 0)  # (P,) places
     state = tuple(part.index_select(1, rows // num_captions) for part in decoder.first_state(image))
-    outputs = run_packed(decoder.recurrent, inputs.flatten(0, 1)[steps], state, sizes)
+    outputs = run_packed(
+        decoder.recurrent, inputs.flatten(0, 1).index_select(0, steps), state, sizes
+    )
 
     back = torch.zeros_like(read).flatten()  # any step at padding
     back[steps[is_own]] = torch.arange(len(steps))[is_own]
-    outputs = conditioning.output(outputs[back].unflatten(0, read.shape), image)
+    outputs = conditioning.output(outputs.index_select(0, back).unflatten(0, read.shape), image)
     words = outputs[torch.arange(most) < num_words.unsqueeze(-1)]  # (words, output_dim)
     logits = decoder.vocabulary_layer(decoder.output_dropout(words))
     caption = is_word.flatten(0, 1).nonzero()[:, 0]
