@@ -10,8 +10,9 @@ from captionlab.errors import RunError
 from captionlab.files import digest
 from captionlab.locks import Owner, is_fresh
 
-# Counts changes of the code after which the same configuration gives another result. A run made
-# by an older version is another run, so that a mended fault is never answered from disk.
+# Counts changes of the code after which the same configuration gives another result, beyond what
+# another seed would. A run made by an older version is another run, so that a mended fault is never
+# answered from disk.
 RESULTS_VERSION = 2
 State = Literal["queued", "running", "stopped", "failed", "complete"]
 Condition = Literal["queued", "running", "stopped", "failed", "complete", "dead"]
