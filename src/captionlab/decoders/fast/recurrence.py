@@ -11,7 +11,7 @@ first. States and their gradients are float32 where autocast has the products in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,31 +63,10 @@ def _precise(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
-class _Layer(torch.autograd.Function):
-    """One layer. Its input: sizes; W x_t + b of all steps, (P, gates); U (gates, H); its bias."""
-
-    @staticmethod
-    def steps(ctx: Any, sizes: Sequence[int], gates: Tensor, state: Tensor) -> Any:
-        """Each step's part of the gates and its number of rows; the context gets the latter."""
-        ctx.sizes, ctx.num_rows, ctx.dtype = list(sizes), len(state), gates.dtype
-        return zip(gates.split(ctx.sizes), ctx.sizes, strict=True)
-
-    @staticmethod
-    def keep(ctx: Any, weight: Tensor, *values: Sequence[Tensor]) -> None:
-        """For the backward pass, if there will be one."""
-        if any(ctx.needs_input_grad):
-            ctx.save_for_backward(weight, *(torch.cat(list(steps)) for steps in values))
-
-    @staticmethod
-    def gradients(
-        ctx: Any, by_gates: Tensor, by_share: Tensor, weight: Tensor, before: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        """Of the inputs but the state, from those of W x_t + b and of U h_t-1 + b, (P, gates)."""
-        by_weight = by_share.t() @ before.to(weight.dtype)
-        return None, by_gates.to(ctx.dtype), by_weight, by_share.sum(0)
+# Each layer takes sizes, W x_t + b of all steps (P, gates), U (gates, H), its bias, and the state.
 
 
-class _LSTM(_Layer):
+class _LSTM(torch.autograd.Function):
     """Hochreiter & Schmidhuber 1997; torch's order: input, forget, candidate, output."""
 
     @staticmethod
@@ -103,7 +82,7 @@ class _LSTM(_Layer):
         hidden, cell = _precise(hidden), _precise(cell)
         dim = hidden.shape[1]
         hiddens, cells, activations, tanhs, outputs = [], [], [], [], []
-        for part, size in _Layer.steps(ctx, sizes, gates, hidden):
+        for part, size in _forward_steps(ctx, sizes, gates, hidden):
             hidden, cell = hidden[:size], cell[:size]
             hiddens.append(hidden)
             cells.append(cell)
@@ -118,7 +97,7 @@ class _LSTM(_Layer):
             hidden = o * tanhs[-1]
             activations.append(values)
             outputs.append(hidden)
-        _Layer.keep(ctx, weight, hiddens, cells, activations, tanhs)
+        _keep(ctx, weight, hiddens, cells, activations, tanhs)
         return torch.cat(outputs)
 
     @staticmethod
@@ -132,7 +111,7 @@ class _LSTM(_Layer):
         by_gates = weight.new_empty(len(grad), 4, grad.shape[1])
         parts = (grad.clone(), to_output, to_cell, from_cell, f, by_gates)
         by_hidden = by_cell = grad.new_empty(0, grad.shape[1])
-        for own, output, into, out_of, kept, target in reversed(_steps(ctx, *parts)):
+        for own, output, into, out_of, kept, target in _backward_steps(ctx, *parts):
             total = _add(own, by_hidden)
             by_cell = _add(total * into, by_cell)
             target[:, :3] = by_cell.unsqueeze(1) * out_of
@@ -141,10 +120,10 @@ class _LSTM(_Layer):
             by_cell = by_cell * kept
         by_gates = by_gates.flatten(1)
         states = (_all_rows(ctx, by_hidden), _all_rows(ctx, by_cell))
-        return *_Layer.gradients(ctx, by_gates, by_gates, weight, before), *states
+        return *_gradients(ctx, by_gates, by_gates, weight, before), *states
 
 
-class _GRU(_Layer):
+class _GRU(torch.autograd.Function):
     """Cho et al. 2014; torch's order: reset, update, new."""
 
     @staticmethod
@@ -159,7 +138,7 @@ class _GRU(_Layer):
         hidden = _precise(hidden)
         dim = hidden.shape[1]
         hiddens, activations, news, outputs = [], [], [], []
-        for part, size in _Layer.steps(ctx, sizes, gates, hidden):
+        for part, size in _forward_steps(ctx, sizes, gates, hidden):
             hidden = hidden[:size]
             hiddens.append(hidden)
             share = torch.addmm(bias, hidden.to(weight.dtype), weight.t())
@@ -171,7 +150,7 @@ class _GRU(_Layer):
             activations.append(values)
             news.append(new)
             outputs.append(hidden)
-        _Layer.keep(ctx, weight, hiddens, activations, news)
+        _keep(ctx, weight, hiddens, activations, news)
         return torch.cat(outputs)
 
     @staticmethod
@@ -186,19 +165,18 @@ class _GRU(_Layer):
         by_share = torch.empty_like(to_share, dtype=weight.dtype)
         by_hidden = grad.new_empty(0, grad.shape[1])
         by_output = grad.clone()
-        for total, factors, kept, target in reversed(
-            _steps(ctx, by_output, to_share, update, by_share)
-        ):
+        parts = (by_output, to_share, update, by_share)
+        for total, factors, kept, target in _backward_steps(ctx, *parts):
             _add(total, by_hidden)
             target.copy_(total.unsqueeze(1) * factors)
             by_hidden = _precise(target.flatten(1) @ weight).addcmul_(total, kept)
         by_gates = by_share.clone()
         by_gates[:, 2] = by_output * to_new
         flat = by_gates.flatten(1), by_share.flatten(1)
-        return *_Layer.gradients(ctx, *flat, weight, before), _all_rows(ctx, by_hidden)
+        return *_gradients(ctx, *flat, weight, before), _all_rows(ctx, by_hidden)
 
 
-class _RNN(_Layer):
+class _RNN(torch.autograd.Function):
     """Elman 1990, tanh."""
 
     @staticmethod
@@ -212,12 +190,12 @@ class _RNN(_Layer):
     ) -> Tensor:
         hidden = _precise(hidden)
         hiddens, outputs = [], []
-        for part, size in _Layer.steps(ctx, sizes, gates, hidden):
+        for part, size in _forward_steps(ctx, sizes, gates, hidden):
             hiddens.append(hidden[:size])
             share = torch.addmm(bias, hiddens[-1].to(weight.dtype), weight.t())  # (B_t, H)
             hidden = _precise(share.add_(part)).tanh_()
             outputs.append(hidden)
-        _Layer.keep(ctx, weight, hiddens, outputs)
+        _keep(ctx, weight, hiddens, outputs)
         return torch.cat(outputs)
 
     @staticmethod
@@ -227,16 +205,39 @@ class _RNN(_Layer):
         by_gates = torch.empty_like(grad, dtype=weight.dtype)
         by_hidden = grad.new_empty(0, grad.shape[1])
         parts = (grad.clone(), 1 - output * output, by_gates)
-        for own, factor, target in reversed(_steps(ctx, *parts)):
+        for own, factor, target in _backward_steps(ctx, *parts):
             target.copy_(_add(own, by_hidden) * factor)
             by_hidden = _precise(target @ weight)
-        of_inputs = _Layer.gradients(ctx, by_gates, by_gates, weight, before)
+        of_inputs = _gradients(ctx, by_gates, by_gates, weight, before)
         return *of_inputs, _all_rows(ctx, by_hidden)
 
 
-def _steps(ctx: Any, *values: Tensor) -> list[tuple[Tensor, ...]]:
-    """Views of tensors (P, ...), step by step."""
-    return list(zip(*(value.split(ctx.sizes) for value in values), strict=True))
+def _forward_steps(
+    ctx: Any, sizes: Sequence[int], gates: Tensor, state: Tensor
+) -> Iterator[tuple[Tensor, int]]:
+    """Each step's part of the gates and its number of rows; the context gets the latter."""
+    ctx.sizes, ctx.num_rows, ctx.dtype = list(sizes), len(state), gates.dtype
+    return zip(gates.split(ctx.sizes), ctx.sizes, strict=True)
+
+
+def _backward_steps(ctx: Any, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Views of tensors (P, ...), the last step first."""
+    parts = [value.split(ctx.sizes) for value in values]
+    return (tuple(part[t] for part in parts) for t in reversed(range(len(ctx.sizes))))
+
+
+def _keep(ctx: Any, weight: Tensor, *values: list[Tensor]) -> None:
+    """What the steps computed, for the backward pass, if there will be one."""
+    if any(ctx.needs_input_grad):
+        ctx.save_for_backward(weight, *(torch.cat(steps) for steps in values))
+
+
+def _gradients(
+    ctx: Any, by_gates: Tensor, by_share: Tensor, weight: Tensor, before: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Of sizes, gates, weight and bias, from those of W x_t + b and of U h_t-1 + b, (P, gates)."""
+    by_weight = by_share.t() @ before.to(weight.dtype)
+    return None, by_gates.to(ctx.dtype), by_weight, by_share.sum(0)
 
 
 def _add(values: Tensor, to_first_rows: Tensor) -> Tensor:

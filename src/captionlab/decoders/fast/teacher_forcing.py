@@ -49,9 +49,7 @@ def _padded(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor) 
     outputs = decoder.recurrent.sequence(inputs, state)[0]  # (B*N, T-1, H)
     outputs = conditioning.output(outputs.reshape(num_images, -1, outputs.shape[-1]), image)
     is_word = tokens[:, :, 1:] != PAD_ID  # (B, N, T-1)
-    logits = decoder.vocabulary_layer(decoder.output_dropout(outputs[is_word.flatten(1)]))
-    caption = is_word.flatten(0, 1).nonzero()[:, 0]
-    return TeacherForced(logits, tokens[:, :, 1:][is_word], caption)
+    return _predictions(decoder, outputs[is_word.flatten(1)], tokens)
 
 
 def _packed(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor) -> TeacherForced:
@@ -75,9 +73,9 @@ def _packed(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor) 
 
     lengths = is_word.sum(-1).flatten()
     lengths = functional.pad(lengths, (0, -len(lengths) % unit))
-    rows = lengths.argsort(descending=True, stable=True)  # captions, the longest first
+    lengths, rows = lengths.sort(descending=True, stable=True)  # captions, the longest first
     rows = rows.where(rows < len(tokens) * num_captions, 0)
-    in_order = is_word.flatten(0, 1)[rows].t() & (lengths.sort(descending=True)[0] > 0)
+    in_order = is_word.flatten(0, 1)[rows].t() & (lengths > 0)
     sizes = [_multiple(count, unit) for count in in_order.sum(1).tolist() if count]
     is_row = torch.arange(len(rows)) < torch.tensor(sizes).unsqueeze(-1)  # (T-1, R)
     is_own = in_order[: len(sizes)][is_row]  # (P,) not a caption that has ended
@@ -91,9 +89,15 @@ def _packed(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor) 
     back[steps[is_own]] = torch.arange(len(steps))[is_own]
     outputs = conditioning.output(outputs.index_select(0, back).unflatten(0, read.shape), image)
     words = outputs[torch.arange(most) < num_words.unsqueeze(-1)]  # (words, output_dim)
-    logits = decoder.vocabulary_layer(decoder.output_dropout(words))
-    caption = is_word.flatten(0, 1).nonzero()[:, 0]
-    return TeacherForced(logits, tokens[:, :, 1:][is_word], caption)
+    return _predictions(decoder, words, tokens)
+
+
+def _predictions(decoder: RecurrentDecoder, outputs: Tensor, tokens: Tensor) -> TeacherForced:
+    """From what the vocabulary layer reads for each word to predict, caption after caption."""
+    targets = tokens[:, :, 1:]
+    is_word = targets != PAD_ID  # (B, N, T-1)
+    logits = decoder.vocabulary_layer(decoder.output_dropout(outputs))
+    return TeacherForced(logits, targets[is_word], is_word.flatten(0, 1).nonzero()[:, 0])
 
 
 def _multiple(number: int, unit: int) -> int:

@@ -28,7 +28,7 @@ function renderVaried() {
     return;
   }
   const xs = points.map((p) => p.x);
-  const isLog = Math.min(...xs) > 0 && Math.max(...xs) > 20 * Math.min(...xs);
+  const isLog = isWide(xs);
   const name = set.settings[place];
   const { svg, x, y } = chart(box, xs, points.flatMap((p) => p.ys),
     { x: name + (isLog ? " (logarithmic)" : ""), y: number.title, label: `${number.title} against ${name}` }, isLog);
@@ -107,6 +107,9 @@ function rooms(distance) {
     return isFree;
   };
 }
+
+// Whether values need a logarithmic axis.
+const isWide = (xs) => Math.min(...xs) > 0 && Math.max(...xs) > 20 * Math.min(...xs);
 
 // An empty chart: its SVG, and where values lie in it.
 function chart(box, xs, ys, titles, isLog) {
@@ -199,7 +202,7 @@ function renderCost() {
     if (!front.length || p.y > front[front.length - 1].y) front.push(p);
   }
   const xs = points.map((p) => p.x);
-  const isLog = Math.min(...xs) > 0 && Math.max(...xs) > 20 * Math.min(...xs);
+  const isLog = isWide(xs);
   const { svg, x, y } = chart(box, xs, points.map((p) => p.y),
     { x: number.title + (isLog ? " (logarithmic)" : ""), y: quality.title,
       label: `${quality.title} against ${number.title}` }, isLog);
