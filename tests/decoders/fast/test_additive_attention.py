@@ -1,14 +1,14 @@
-"""Attention computed in blocks is attention."""
+"""Attention by compiled kernels is attention."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from captionlab.decoders.fast import additive_attention as module
 from captionlab.decoders.fast.additive_attention import (
     additive_attention,
     exponential,
@@ -39,11 +39,12 @@ def gradients(attention: Attention, given: list[Tensor]) -> tuple[Tensor, ...]:
     return torch.autograd.grad(context.square().sum() + weights.cos().sum(), given)
 
 
-@pytest.mark.parametrize("block_size", [1, 2 * 6 * 4, 2**20])  # 5 images: 1, 2, all at a time
-def test_blocks_of_any_size_are_the_plain_formula(
-    block_size: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_any_number_of_threads_gives_the_plain_formula(
+    num_threads: int, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(module, "_BLOCK_SIZE", block_size)
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(num_threads)
     given = inputs()
     torch.testing.assert_close(fast(*given), plain_additive_attention(*given), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(

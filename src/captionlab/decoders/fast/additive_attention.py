@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +11,6 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from captionlab.decoders.fast.step_linear import on_tape
-
-# Numbers in a block of comparisons, per thread: it, the keys and their gradient fit a core's second
-# cache.
-_BLOCK_SIZE = 2**17
 
 
 def plain_additive_attention(
@@ -104,34 +99,11 @@ def _at_once(
 def _forward(
     keys: Tensor, values: Tensor, energy_weight: Tensor, query: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """As `_at_once`, a block of comparisons at a time."""
-    num_images, num_queries, _ = query.shape
-    energy = keys.new_empty(num_queries, num_images, keys.shape[1])
-    factor = -2 * energy_weight
-    for _, flat, energy_k in _blocks(keys, query, energy):
-        torch.mv(flat, factor, out=energy_k.view(-1))
-    weights = energy.transpose(0, 1).softmax(-1)
-    return torch.bmm(weights.to(values.dtype), values[:num_images]), weights
+    """As `_at_once`, without the comparisons in memory."""
+    from captionlab.decoders.fast.comparisons import energies  # Numba: not needed on a GPU
 
-
-def _blocks(keys: Tensor, query: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """1 / (1 + keys query) of some images' k-th query, (b, P, A) and flat (b * P, A).
-
-    The next overwrites it. With it comes the same part (b, ...) of each of `others`, (K, B, ...).
-    """
-    num_images, num_queries, _ = query.shape
-    size = max(1, torch.get_num_threads() * _BLOCK_SIZE // keys[0].numel())
-    buffer = keys.new_empty(min(num_images, size), *keys.shape[1:])
-    one = keys.new_ones(())
-    queries = query.transpose(0, 1).unsqueeze(2)  # (K, B, 1, A)
-    all_keys = keys[:num_images].expand(num_queries, -1, -1, -1)
-    for block in zip(*(part.split(size, 1) for part in (all_keys, queries, *others)), strict=True):
-        compared = buffer[: block[0].shape[1]]
-        flat = compared.flatten(0, 1)
-        for keys_k, query_k, *others_k in zip(*(part.unbind() for part in block), strict=True):
-            torch.addcmul(one, keys_k, query_k, out=compared)
-            torch.reciprocal(compared, out=compared)
-            yield compared, flat, *others_k
+    weights = energies(keys, query, -2 * energy_weight).softmax(-1)
+    return torch.bmm(weights.to(values.dtype), values[: len(query)]), weights
 
 
 @dataclass
@@ -209,23 +181,17 @@ class _Use(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, context_grad: Tensor, weights_grad: Tensor) -> tuple[Tensor | None, ...]:
+        from captionlab.decoders.fast.comparisons import add_gradients
+
         keys, values, energy_weight, query, weights = ctx.saved_tensors
         gathered: _Gathered = ctx.gathered
         if gathered.sums is None:
             gathered.sums = torch.zeros_like(keys), torch.zeros_like(energy_weight)
         keys_sum, energy_weight_sum = gathered.sums
         gathered.steps.append((weights, context_grad))
-        num_images, num_queries, _ = query.shape
-        weights_grad = weights_grad + torch.bmm(context_grad, values[:num_images].mT)
+        weights_grad = weights_grad + torch.bmm(context_grad, values[: len(query)].mT)
         energy_grad = weights * (weights_grad - (weights * weights_grad).sum(-1, keepdim=True))
-        query_grad = query.new_empty(num_queries, num_images, 1, query.shape[-1])
-        rows = energy_grad.transpose(0, 1).unsqueeze(2).contiguous()  # (K, B, 1, P)
-        sums = keys_sum[:num_images].expand(num_queries, -1, -1, -1)
-        for compared, flat, row, query_k, sum_k in _blocks(keys, query, rows, query_grad, sums):
-            energy_weight_sum.addmv_(flat.t(), row.view(-1))
-            slope = torch.addcmul(compared, compared, compared, value=-1, out=compared)
-            torch.bmm(row, slope, out=query_k)
-            sum_k.addcmul_(row.mT, slope)
-        query_grad = query_grad.squeeze(2).transpose(0, 1)
-        query_grad = query_grad.mul_(2 * energy_weight).div_(query)
+        query_sum, own_sum = add_gradients(keys, query, energy_grad, keys_sum)
+        energy_weight_sum += own_sum
+        query_grad = query_sum.mul_(2 * energy_weight).div_(query)
         return None, None, None, query_grad, keys.new_zeros(()), None
