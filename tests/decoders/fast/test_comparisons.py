@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,7 +16,7 @@ def test_where_no_folder_can_be_written_kernels_are_compiled_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(CompileResultCacheImpl, "_locator_classes", [])
-    compiled: Callable[..., None] = comparisons._compiled(comparisons._energies.py_func)  # type: ignore[attr-defined]
+    compiled, _ = comparisons._compiled(comparisons._energies[0].py_func)  # type: ignore[attr-defined]
     keys, query, factor, sums = (
         torch.ones(shape) for shape in ((1, 2, 3), (1, 1, 3), 3, (1, 1, 2))
     )
@@ -31,3 +30,17 @@ def test_torch_keeps_its_number_of_threads() -> None:
         "assert torch.get_num_threads() == 3, torch.get_num_threads()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_forked_process_computes_the_same() -> None:
+    code = """
+import os, torch
+from captionlab.decoders.fast.comparisons import energies
+given = torch.rand(2, 5, 3), torch.rand(2, 4, 3), torch.rand(3)
+before = energies(*given)
+child = os.fork()
+if not child:
+    os._exit(not torch.allclose(energies(*given), before))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

@@ -6,6 +6,7 @@ registers. The plain reference is `additive_attention.plain_additive_attention`.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,9 @@ from torch import Tensor
 
 # Numba's thread pool of last resort, `workqueue`, aborts the process if two threads use it at once.
 _LOCK = threading.Lock()
+
+# Numba ends a process that was forked from this one and uses GNU OpenMP again.
+_PROCESS = os.getpid()
 
 _num_threads = torch.get_num_threads()
 numba.set_num_threads(1)  # starts the threads, and gives torch as many (numba #9387)
@@ -61,23 +65,32 @@ def add_gradients(
     return query_sum, factor_sum.sum(0)
 
 
-def _run(kernel: Callable[..., None], *tensors: Tensor) -> None:
+_Kernel = Callable[..., None]
+
+
+def _run(kernels: tuple[_Kernel, _Kernel], *tensors: Tensor) -> None:
+    parallel, serial = kernels
+    arrays = [tensor.detach().numpy() for tensor in tensors]
+    if os.getpid() != _PROCESS:
+        serial(*arrays)
+        return
     with _LOCK:
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-        kernel(*(tensor.detach().numpy() for tensor in tensors))
+        parallel(*arrays)
 
 
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+def _compiled(function: _Kernel) -> tuple[_Kernel, _Kernel]:
+    """For several threads, and for one in a forked process, which is compiled only there."""
     options: dict[str, Any] = {
-        "parallel": True,
         "nogil": True,
         "error_model": "numpy",  # 1 / 0 is infinite; a test for 0 would keep loops from vectors
         "fastmath": {"reassoc", "contract", "nsz"},  # sums in vectors
     }
+    serial = numba.njit(**options)(function)  # not cached: the cache does not tell the two apart
     try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+        return numba.njit(parallel=True, cache=True, **options)(function), serial
     except RuntimeError:  # no folder for the cache can be written: compiled anew in each process
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+        return numba.njit(parallel=True, **options)(function), serial
 
 
 @_compiled
