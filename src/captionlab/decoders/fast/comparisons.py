@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numba
@@ -45,9 +46,7 @@ def energies(keys: Tensor, query: Tensor, factor: Tensor) -> Tensor:
 def add_gradients(
     keys: Tensor, query: Tensor, energy_grad: Tensor, keys_sum: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sums of the energies' gradients times what they are multiplied by.
-
-    With c = 1 / (1 + key query), and c (1 - c), the slope of c:
+    """Sums of the energies' gradients times c = 1 / (1 + key query), and times its slope c (1 - c).
 
     Args:
         keys: (B', P, A).
@@ -86,11 +85,10 @@ def _compiled(function: _Kernel) -> tuple[_Kernel, _Kernel]:
         "error_model": "numpy",  # 1 / 0 is infinite; a test for 0 would keep loops from vectors
         "fastmath": {"reassoc", "contract", "nsz"},  # sums in vectors
     }
-    serial = numba.njit(**options)(function)  # not cached: the cache does not tell the two apart
-    try:
-        return numba.njit(parallel=True, cache=True, **options)(function), serial
-    except RuntimeError:  # no folder for the cache can be written: compiled anew in each process
-        return numba.njit(parallel=True, **options)(function), serial
+    parallel = numba.njit(parallel=True, **options)(function)
+    with suppress(RuntimeError):  # no folder for the cache can be written
+        parallel.enable_caching()
+    return parallel, numba.njit(**options)(function)  # the cache does not tell the two apart
 
 
 @_compiled
