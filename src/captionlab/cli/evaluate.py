@@ -13,9 +13,9 @@ from captionlab.files import write_atomically
 _DESCRIPTION = """\
 Score captions by the official metrics, with intervals over images.
 
-TARGET is a run folder, a checkpoint, or a file of captions that any system wrote: COCO results
-JSON, JSON lines with image_id and caption, or one caption per line with --images. Several targets
-are compared by paired tests.
+TARGET is a run folder, a checkpoint, a file of captionlab export, or a file of captions that any
+system wrote: COCO results JSON, JSON lines with image_id and caption, or one caption per line with
+--images. Several targets are compared by paired tests.
 
 examples:
   captionlab evaluate RUN --split val --samples 5
@@ -41,7 +41,7 @@ def add_parser(commands: Commands) -> None:
         nargs="*",
         type=Path,
         metavar="TARGET",
-        help="a run's folder, a checkpoint, or a file of captions",
+        help="a run's folder, a checkpoint, an exported file, or a file of captions",
     )
     add(
         "--ensemble",

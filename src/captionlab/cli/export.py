@@ -76,7 +76,8 @@ def run(options: argparse.Namespace) -> None:
             raise ConfigError("--set needs --format onnx; the file holds the run as it is.")
         facts = export(target, options.path, options.with_encoder)
         written, card = [options.path], options.card
-        use = ["pip install captionlab", f"captionlab caption photo.jpg --run {options.path.name}"]
+        install = "python -m pip install PATH/TO/captionlab  # a checkout of its repository"
+        use = [install, f"captionlab caption photo.jpg --run {options.path.name}"]
     print(f"encoder weights: {printable(weights_text(facts))}")
     for path in written:
         print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")

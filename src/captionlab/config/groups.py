@@ -33,7 +33,8 @@ class RunOptions:
         name: runs of one name share a folder and a report.
         seed: of everything that is drawn.
         compile: whether the training step runs through torch.compile, which takes minutes to start.
-        init_from: folder of a finished run, or a checkpoint, whose weights this one starts from.
+        init_from: folder of a finished run, a checkpoint or an exported file, whose weights this
+            run starts from.
         monitor: the validation score that chooses the best checkpoint and stops early.
         runs_dir: where run folders are created.
         cache_dir: where generated data and encoded images are kept.

@@ -5,7 +5,7 @@ python -m captionlab.config.reference > docs/options.md
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ _HEAD = """\
 Made from the code by `python -m captionlab.config.reference > docs/options.md`, to which a test
 holds it. `GROUP=OPTION` chooses a file of `conf/GROUP`, `GROUP.NAME=VALUE` sets a value; `${...}`
 is the value of another option. [models.md](models.md) says where each part comes from.
+`data.suggested.NAME` is what a data set proposes to other groups: `data.suggested.dropout=0.2` sets
+every option that refers to it, `decoder.dropout=0.2` that one alone. [SLURM](how-to/slurm.md) has
+the options of `hydra/launcher=slurm`.
 """
 
 
@@ -30,10 +33,14 @@ def options_reference() -> str:
     sections = [_HEAD, "## A run\n", _table(options_of(RunOptions), _read(CONF / "config.yaml"))]
     for name, group in groups().items():
         sections.append(f"\n## {name}\n")
-        for names, spec in _parts(name):
-            choices = ", ".join(f"`{name}={option}`" for option in names)
+        for specs in _parts(name):
+            choices = ", ".join(f"`{name}={option}`" for option in specs)
+            first, spec = next(iter(specs.items()))
             target = spec.get("_target_", "")
             sections.append(f"{choices}{': ' if target else ''}{target.rpartition('.')[2]}\n")
+            if len(specs) > 1 and spec:
+                sections.append(f"The values are those of `{first}`; the others have\n")
+                sections.append(_differences(specs) + "\n")
             sections.append(_table(group.options(spec), spec))
     for name in (*OPEN_GROUPS, "experiment"):
         sections.append(f"\n## {name}\n")
@@ -54,16 +61,25 @@ def _line(group: str, path: Path) -> str:
     return f"`{group}={path.stem}`" + (f": {shown}" if shown else "")
 
 
-def _parts(group: str) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """Files of one class in a group, and the values of the first."""
-    kinds: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+def _parts(group: str) -> Iterable[dict[str, dict[str, Any]]]:
+    """The options of a group by name, with their values; those of one class together."""
+    kinds: dict[str, dict[str, dict[str, Any]]] = {}
     for path in sorted((CONF / group).glob("*.yaml")):
         values = _read(path)
-        kinds.setdefault(values.get("_target_", "" if values else "nothing"), []).append(
-            (path.stem, values)
-        )
-    for files in kinds.values():
-        yield [name for name, _ in files], files[0][1]
+        kind = values.get("_target_", "" if values else "nothing")
+        kinds.setdefault(kind, {})[path.stem] = values
+    return kinds.values()
+
+
+def _differences(specs: Mapping[str, Mapping[str, Any]]) -> str:
+    """In which values each option differs from the first of its class, a list in Markdown."""
+    (_, first), *others = specs.items()
+    lines = []
+    for name, values in others:
+        differing = (key for key in values if key != "name" and first.get(key) != values[key])
+        shown = ", ".join(f"`{key}: {_yaml(values[key])}`" for key in differing)
+        lines.append(f"- `{name}`: {shown}")
+    return "\n".join(lines)
 
 
 def _read(path: Path) -> dict[str, Any]:
