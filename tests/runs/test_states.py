@@ -80,8 +80,20 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="cannot be written"):
         check_writable(tmp_path / "file" / "run")
-    check_writable(tmp_path / "new")
-    assert not (tmp_path / "new").exists(), "it leaves nothing"
+    check_writable(tmp_path / "new" / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "it leaves nothing"
+
+
+def test_what_resuming_needs_stays_until_the_run_is_complete(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    folder.last_checkpoint.touch()
+    with pytest.raises(Stopped), folder.running():
+        raise Stopped("stopped by SIGTERM", 143)  # while results are uploaded, say
+    assert folder.last_checkpoint.exists()
+    with folder.running():
+        pass
+    assert not folder.last_checkpoint.exists()
 
 
 def test_the_status_says_how_it_was_started(tmp_path: Path) -> None:

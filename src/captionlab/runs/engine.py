@@ -161,8 +161,6 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
             step = last["global_step"]
             args = folder, captioner, data.corpus, result, predictions, logger.num_photos, step
             logger.log_outcome(outcome_of(*args))
-    for path in (folder.last_checkpoint, folder.previous_checkpoint):
-        path.unlink(missing_ok=True)  # the optimizer's state: nothing resumes from here
     return result
 
 

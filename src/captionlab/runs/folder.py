@@ -55,6 +55,8 @@ class RunFolder(RunFiles):
                     self.set_state("failed", reason, command=own_command())
             raise
         self.set_state("complete", command=own_command())
+        for path in (self.last_checkpoint, self.previous_checkpoint):
+            path.unlink(missing_ok=True)  # the optimizer's state: nothing resumes from here
 
     def set_state(
         self,
@@ -162,25 +164,22 @@ def unwritable(folder: Path, error: OSError, option: str = "runs_dir") -> str:
 
 
 def check_writable(folder: Path, option: str = "runs_dir") -> None:
-    """Create a folder, write there, and leave nothing behind.
+    """Write into a folder, or into the nearest one above it that exists, and remove it again.
 
     Args:
-        folder: of a run, of runs, or another.
+        folder: of a run, of runs, or another; not created, since another process may be doing so.
         option: that names it.
 
     Raises:
         RunError: if that is not possible.
     """
-    probe = folder / f".writable.{os.getpid()}"
-    missing = missing_folders(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        probe = existing / f".writable.{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise RunError(unwritable(folder, error, option)) from error
-    finally:
-        remove_empty(missing)
 
 
 def missing_folders(folder: Path) -> list[Path]:
