@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -87,7 +88,7 @@ class RunFiles:
         if status is None:
             return None
         if status.get("state") not in get_args(State):
-            raise RunError(f"{self.status_path} is damaged (no state); remove {self.path}.")
+            raise RunError(_damaged(self.status_path, "no state"))
         # Folders of earlier versions call it error.
         return {"reason": status.get("error"), "command": None, **status}
 
@@ -129,18 +130,6 @@ class RunFiles:
         return self.read_json(self.manifest_path) or {}
 
     @property
-    def results_version(self) -> int:
-        """`RESULTS_VERSION` of the code that made the run; 0 of code that had none.
-
-        Raises:
-            RunError: if the manifest is damaged.
-        """
-        identity = self.manifest.get("identity")
-        if not isinstance(identity, dict):  # it ended before it had a manifest
-            return RESULTS_VERSION
-        return int(identity.get("results_version", 0))
-
-    @property
     def answered(self) -> str:
         """That a finished run is answered from disk, and where it was computed."""
         machine = self.manifest.get("machine", {})
@@ -175,10 +164,24 @@ class RunFiles:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise RunError(f"{path} is damaged ({error}); remove {path.parent}.") from error
+            raise RunError(_damaged(path, str(error))) from error
+        except OSError as error:
+            raise RunError(f"{path} cannot be read ({error.strerror}).") from error
         if not isinstance(value, dict):
-            raise RunError(f"{path} is damaged (no JSON object); remove {path.parent}.")
+            raise RunError(_damaged(path, "no JSON object"))
         return value
+
+
+def _damaged(path: Path, how: str) -> str:
+    return f"{path} is damaged ({how}); remove it, and run the run's command again to resume."
+
+
+def results_version(manifest: Mapping[str, Any]) -> int:
+    """`RESULTS_VERSION` of the code that made a run; 0 of code that had none."""
+    identity = manifest.get("identity")
+    if not isinstance(identity, Mapping):  # the run ended before it had a manifest
+        return RESULTS_VERSION
+    return int(identity.get("results_version", 0))
 
 
 def other_version(version: int) -> str:

@@ -135,6 +135,22 @@ def test_a_run_that_starts_from_another_is_named_by_it(tmp_path: Path) -> None:
     assert run_id(composed(f"init_from={tmp_path}/b.ckpt")) != by_file
 
 
+@pytest.mark.parametrize(
+    ("option", "file"),
+    [("decoder.word_vectors", "a.txt"), ("encoder.weights", "a.pth"), ("encoder.weights", ".")],
+)
+def test_a_file_counts_by_its_content(tmp_path: Path, option: str, file: str) -> None:
+    def name(place: str, content: str) -> str:
+        (tmp_path / place).mkdir(exist_ok=True)
+        for path in ("a.txt", "a.pth", "resnet18-1.pth"):
+            (tmp_path / place / path).write_text(content)
+        return run_id(composed("encoder=resnet18", f"{option}={tmp_path}/{place}/{file}"))
+
+    first = name("here", "1 2")
+    assert name("there", "1 2") == first
+    assert name("here", "1 2 3") != first
+
+
 def test_a_run_is_named_by_what_makes_its_result() -> None:
     name = run_id(composed())
     assert name.startswith("resnet-lstm-attention-s0-")

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from captionlab.reports import Comparison
 from captionlab.reports.groups import number_varied
-from captionlab.run_files import PRUNED, TRAINED, find_runs
+from captionlab.reports.page.facts import facts_of
+from captionlab.run_files import PRUNED, RESULTS_VERSION, TRAINED, find_runs
 
 
 def write_run(
@@ -347,6 +348,75 @@ def test_why_there_are_no_intervals_is_said(tmp_path: Path) -> None:
     )
     (folders[0] / "predictions.jsonl").write_text("{")
     assert "predictions.jsonl, line 1 is damaged" in printed(Comparison.read(folders))
+
+
+def test_runs_without_a_common_score_are_shown_and_not_tested(tmp_path: Path) -> None:
+    folders = [
+        write_predictions(write_run(tmp_path, name, "lstm", 0, 0.9), 0.4)
+        for name in ("vgg", "resnet")
+    ]
+    path = folders[0] / "predictions.jsonl"  # of a machine without Java
+    renamed = path.read_text().replace("cider_d", "cider_d_pyptb").replace("bleu", "bleu_pyptb")
+    path.write_text(renamed.replace("bleu_pyptb_4", "bleu_4_pyptb"))
+    comparison = Comparison.read(folders)
+    assert "the runs have no score in common" in printed(comparison)
+    comparison.write(tmp_path / "report")
+
+
+def claim(run: Path, command: str = "", **identity: Any) -> Path:
+    """Write the manifest: what makes the run's result, and its command."""
+    whole = {"results_version": RESULTS_VERSION, **identity}
+    manifest = {"identity": whole, "command": ["run.py", *command.split()]}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    return run
+
+
+def test_what_has_no_effect_on_the_result_does_not_part_seeds(tmp_path: Path) -> None:
+    folders = []
+    for seed in (0, 1):
+        run = write_run(tmp_path, "vgg", "lstm", seed, 0.5, data={"num_workers": seed})
+        folders.append(claim(run, encoder={"name": "vgg"}, decoder={"name": "lstm"}, seed=seed))
+    (group,) = Comparison.read(folders).groups
+    assert group.num_seeds == "2"
+
+
+def test_a_file_that_was_replaced_parts_runs(tmp_path: Path) -> None:
+    folders = []
+    for seed, content in enumerate(("0123456789", "abcdefabcd")):
+        run = write_run(tmp_path, "vgg", "lstm", seed, 0.5, data={"features": "/x/made.npz"})
+        folders.append(claim(run, encoder={"name": "vgg"}, data={"features": content}))
+    comparison = Comparison.read(folders)
+    labels = sorted(group.labels[-1] for group in comparison.groups)
+    assert comparison.settings[-1] == "data.features"
+    assert labels == ["made.npz (01234567)", "made.npz (abcdefab)"]
+
+
+def test_runs_that_start_from_the_seeds_of_one_run_are_seeds_of_one_run(tmp_path: Path) -> None:
+    folders = []
+    for base, cider in (("lstm", 0.5), ("gru", 0.6)):
+        for seed in (0, 1):
+            source = claim(
+                write_run(tmp_path, "vgg", base, seed, cider), decoder={"name": base}, seed=seed
+            )
+            run = write_run(tmp_path, f"later-{base}", "x", seed, cider, init_from=str(source))
+            folders.append(claim(run, decoder={"name": "x"}, init_from=source.name, seed=seed))
+    comparison = Comparison.read(folders)
+    assert [group.num_seeds for group in comparison.groups] == ["2", "2"]
+    assert comparison.settings[-1] == "init_from"
+
+
+def test_the_setting_that_was_given_is_named_and_not_one_that_follows_from_it(
+    tmp_path: Path,
+) -> None:
+    folders = []
+    for size in (64, 128):
+        run = write_run(tmp_path, "vgg", "lstm", size, 0.5)
+        decoder = {"name": "lstm", "embedding_dim": size, "hidden_dim": size}
+        claim(run, f"decoder.hidden_dim={size}", encoder={"name": "vgg"}, decoder=decoder)
+        folders.append(run)
+    comparison = Comparison.read(folders)
+    assert comparison.settings[-1] == "decoder.hidden_dim"
+    assert facts_of(comparison)["different"][0] == "decoder.hidden_dim"
 
 
 def test_runs_of_different_data_sets_are_compared_apart(tmp_path: Path) -> None:

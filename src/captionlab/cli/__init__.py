@@ -63,6 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CaptionLabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     return status or 0
 
 

@@ -156,10 +156,9 @@ class Comparison:
         rows = []
         for run in (*runs, *self._ungrouped):
             values = [None if run.result is None else n.read(run.result) for n in numbers]
-            state = "failed" if run.result is None else "complete"
             labels = labels_of(run, self.settings)
             shown = ["" if value is None else repr(value) for value in values]
-            rows.append(Row([run.folder.name, *labels, str(run.seed), state, *shown]))
+            rows.append(Row([run.folder.name, *labels, str(run.seed), run.state, *shown]))
         return Table("Runs", [Column(title) for title in titles], rows)
 
     @cached_property
@@ -174,6 +173,9 @@ class Comparison:
             return None
         if len({run.image_ids for runs in captions for run in runs}) != 1:
             self._no_differences = "no intervals and tests: the runs scored different images"
+            return None
+        if not set.intersection(*(set(run.statistics.names) for runs in captions for run in runs)):
+            self._no_differences = "no intervals and tests: the runs have no score in common"
             return None
         systems = [[run.statistics for run in runs] for runs in captions]
         return Differences([group.name for group in self.groups], systems)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +17,13 @@ from captionlab.errors import RunError
 from captionlab.evaluation.result import Result, read_predictions
 from captionlab.metrics.resampling import CorpusStatistics
 from captionlab.reports.differences import statistics_of
-from captionlab.run_files import PRUNED, RESULTS_VERSION, TRAINED, RunFiles
+from captionlab.run_files import PRUNED, TRAINED, RunFiles, results_version
 
 # libyaml, where PyYAML has it, is ten times as fast.
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _MOST_NAMED = 3  # runs without a result for the same reason
+_IN_FOLDER_NAME = ("encoder", "decoder", "conditioning")
 
 
 @dataclass(frozen=True)
@@ -47,41 +50,70 @@ class Run:
         config: resolved; empty if it cannot be read.
         result: None unless complete.
         error: why it has no result; None if it has one.
-        corpus: fingerprint of the data set; None if it cannot be read.
-        version: `RESULTS_VERSION` of the code that made it.
+        manifest: what made it; empty if it cannot be read.
+        state: as `RunFiles.condition`; `damaged` if it cannot be read.
     """
 
     folder: Path
     config: Mapping[str, Any]
     result: Result | None
     error: str | None
-    corpus: str | None = None
-    version: int = RESULTS_VERSION
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    state: str = "damaged"
 
     @classmethod
     def read(cls, folder: Path) -> Run:
         """Read a run folder; one that cannot be read has no result, and the reason."""
         files = RunFiles(folder)
         config: dict[str, Any] = {}
-        version = RESULTS_VERSION
+        manifest: dict[str, Any] = {}
         try:
-            version = files.results_version
-            if files.state != "complete":
+            manifest = files.manifest
+            state = files.condition or "not started"
+            if state != "complete":
                 if files.config_path.exists():  # none where it failed before
                     config = _read_config(files.config_path)
-                return cls(folder, config, None, files.reason, version=version)
+                return cls(folder, config, None, files.reason, manifest, state)
             config = _read_config(files.config_path)
             files.check_unchanged()
             result = Result.read(files.result_path)
-            return cls(folder, config, result, None, files.manifest.get("corpus"), version)
+            return cls(folder, config, result, None, manifest, state)
         except RunError as error:
-            return cls(folder, config, None, str(error), version=version)
+            return cls(folder, config, None, str(error), manifest)
+
+    @property
+    def corpus(self) -> str | None:
+        """Fingerprint of the data set; None if it is not known."""
+        return self.manifest.get("corpus")
+
+    @property
+    def version(self) -> int:
+        """`RESULTS_VERSION` of the code that made it."""
+        return results_version(self.manifest)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The configuration by dotted keys, without the seed; and of which code its results are."""
+        """What makes the result, by dotted keys, less the seed; and the run's `name`.
+
+        Of a file that the configuration names, its content counts; of a run that this one started
+        from, what that run's seeds have in common.
+        """
         own = {key: value for key, value in _flatten(self.config) if key != "seed"}
+        identity = self.manifest.get("identity")
+        if isinstance(identity, Mapping):
+            content = _digest((identity.get("data") or {}).get("content"))
+            made = {k: v for k, v in _flatten(identity) if not k.startswith("data.content.")}
+            made = {key: _setting(own.get(key), value) for key, value in made.items()}
+            own = {"name": own.get("name"), **made, "data.content": content}
+            own.pop("seed", None)
+        if own.get("init_from") is not None:
+            own["init_from"] = _source(Path(self.config["init_from"])) or own["init_from"]
         return {**own, "results_version": self.version}
+
+    @cached_property
+    def given(self) -> set[str]:
+        """The settings that the run's command line names."""
+        return named_by(self.manifest.get("command", []))
 
     @cached_property
     def captions(self) -> RunCaptions:
@@ -156,7 +188,8 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[str], list[Group], list[Run]]:
         result that belong to none of them.
     """
     finished = [run for run in runs if run.result is not None]
-    settings = differing([run.settings for run in finished])
+    given = {key for run in finished for key in run.given}
+    settings = differing([run.settings for run in finished], given)
     groups: dict[tuple[str, ...], Group] = {}
     for run in finished:
         labels = labels_of(run, settings)
@@ -240,14 +273,16 @@ def labels_of(run: Run, settings: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(run.settings.get(key, "-")) for key in settings)
 
 
-def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The settings by which configurations differ, less those that a part's name implies.
+def differing(configs: Sequence[Mapping[str, Any]], given: Collection[str]) -> list[str]:
+    """The settings by which configurations differ, less those that others imply.
 
     Args:
         configs: as `Run.settings`.
+        given: keys that command lines name; others may follow from them.
     """
     keys = list(dict.fromkeys(key for config in configs for key in config))
     differing = [k for k in keys if len({repr(config.get(k)) for config in configs}) > 1]
+    differing.sort(key=lambda key: key not in given)
     names = [key for key in differing if key.count(".") == 1 and key.endswith(".name")]
     # What a run is called by, where nothing differs.
     names = names or [key for key in ("encoder.name", "decoder.name") if key in keys]
@@ -260,6 +295,33 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
         if key not in names and num_distinct([*chosen, key]) > num_distinct(chosen):
             chosen.append(key)
     return chosen
+
+
+def named_by(command: Sequence[str]) -> set[str]:
+    """The dotted keys of a command's overrides; an option of a group as its name."""
+    words = [word.lstrip("+~").partition("=")[0] for word in command]
+    return {*words, *(f"{word}.name" for word in words)}
+
+
+def _setting(given: Any, made: Any) -> Any:
+    """A value; of a file the name, and the beginning of its content's digest."""
+    if not isinstance(given, str) or not isinstance(made, str):
+        return made
+    name = Path(given).name
+    return made if made in (given, name) else f"{name} ({made[:8]})"
+
+
+def _source(path: Path) -> str | None:
+    """A run to start from, as all of its seeds have it; None if `path` is no run's folder."""
+    if not RunFiles(path).config_path.exists():
+        return None
+    run = Run.read(path)
+    parts = [str(run.settings.get(f"{group}.name")) for group in _IN_FOLDER_NAME]
+    return f"{'-'.join(parts)} ({_digest(run.settings)})"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _read_config(path: Path) -> dict[str, Any]:

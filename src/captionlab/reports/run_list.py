@@ -10,7 +10,7 @@ from typing import Any
 
 from captionlab.errors import RunError
 from captionlab.metrics import registry
-from captionlab.reports.groups import Run, differing, group_runs
+from captionlab.reports.groups import Run, differing, group_runs, named_by
 from captionlab.reports.table import Column, Row, Table
 from captionlab.run_files import RunFiles, find_runs, other_version
 
@@ -170,7 +170,8 @@ def overview_table(overviews: Sequence[Overview]) -> Table:
     names = [name for overview in overviews for name in overview.scores]
     scores = registry.most_important(names, 2)
     known = [overview.settings for overview in overviews if overview.settings]
-    settings = [key for key in differing(known) if not key.endswith(".name")]  # the run's name has
+    given = {key for overview in overviews for key in named_by(overview.command or [])}
+    settings = [k for k in differing(known, given) if not k.endswith(".name")]  # the run's name has
     columns = [Column("run", is_text=True), Column("state", is_text=True)]
     columns += [Column(key, is_text=True, priority=3) for key in settings]
     columns.append(Column("epochs"))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from captionlab.errors import CaptionLabError
+from captionlab.errors import CaptionLabError, WeightsError
 from captionlab.files import digest
 from captionlab.run_files import RESULTS_VERSION
 
@@ -46,6 +48,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     # This brings torch.
     from captionlab.captioner.parts import build_dataset, feature_file, features_digest
+    from captionlab.encoders.weights import find
 
     kept: dict[str, Any] = json.loads(json.dumps(config))  # a copy; a tuple is a list on disk
     for path in _WITHOUT_EFFECT:
@@ -64,6 +67,15 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
             kept["data"].pop(option, None)
     kept["data"]["content"] = build_dataset(config).identity()
     kept["init_from"] = _source(kept["init_from"])
+    encoder, vectors = kept["encoder"], kept["decoder"].get("word_vectors")
+    weights = str(encoder.get("weights"))
+    if Path(weights).expanduser().exists():
+        with suppress(WeightsError):  # reported where the encoder is made; or a published name
+            encoder["weights"] = _content(
+                find(weights, encoder.get("architecture", encoder["name"]))
+            )
+    if vectors is not None and Path(vectors).is_file():
+        kept["decoder"]["word_vectors"] = _content(Path(vectors))
     return {**kept, "results_version": RESULTS_VERSION}
 
 
@@ -93,3 +105,14 @@ def _source(path: str | None) -> str | None:
     if path is None or not Path(path).is_file():
         return path and Path(path).resolve().name
     return digest(Path(path))
+
+
+def _content(path: Path) -> str:
+    """A digest, which all runs of a sweep ask for."""
+    status = path.stat()
+    return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, modified: int) -> str:
+    return digest(path)

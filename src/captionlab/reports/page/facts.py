@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captionlab.errors import RunError
 from captionlab.metrics import registry
-from captionlab.reports.groups import Group, Run, number_varied
+from captionlab.reports.groups import Group, number_varied
 from captionlab.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ _DIGITS = 6  # significant, of numbers in the page
 
 def run_facts(comparison: Comparison) -> dict[str, Any]:
     """Where the runs come from, whatever their data: commands, versions, failures, definitions."""
-    manifests = {run.folder: _manifest(run) for run in comparison.runs}
+    manifests = {run.folder: run.manifest for run in comparison.runs}
     versions = Counter(
         ", ".join(f"{name} {version}" for name, version in m["versions"].items())
         + (f", commit {m['commit'][:10]}" if m.get("commit") else "")
@@ -119,12 +118,14 @@ def _tests(comparison: Comparison, score: str) -> list[list[float | None]]:
 
 
 def _settings(groups: Sequence[Group]) -> tuple[list[str], dict[str, str]]:
-    """The settings that differ between groups, and the values of the others."""
+    """The settings that differ between groups, given ones first, and the values of the others."""
     configs = [group.runs[0].settings for group in groups]
     keys = dict.fromkeys(key for config in configs for key in config)
     values = {key: {_text(config.get(key)) for config in configs} for key in keys}
     equal = {key: texts.pop() for key, texts in values.items() if len(texts) == 1}
-    return [key for key in keys if key not in equal], equal
+    given = {key for group in groups for run in group.runs for key in run.given}
+    different = [key for key in keys if key not in equal]
+    return sorted(different, key=lambda key: key not in given), equal
 
 
 def _curves(groups: Sequence[Group]) -> dict[str, Any]:
@@ -153,13 +154,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
-
-
-def _manifest(run: Run) -> dict[str, Any]:
-    try:
-        return RunFiles(run.folder).manifest
-    except RunError:
-        return {}
 
 
 def _definitions() -> list[tuple[str, str]]:
