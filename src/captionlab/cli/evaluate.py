@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,7 +124,9 @@ def run(options: argparse.Namespace) -> None:
     differences = print_evaluations(systems, console)
     for place, evaluation in zip(folders, evaluations, strict=True):
         folder = options.out or place / "evaluation"
-        written = write_evaluation(evaluation, folder / f"{evaluation.name}-{evaluation.data}")
+        changed = [re.sub(r"[^\w.,=+-]", "_", word) for word in options.set]
+        name = "-".join([evaluation.name, evaluation.data, *changed])
+        written = write_evaluation(evaluation, folder / name)
         console.print(f"written: {written[0].parent}", soft_wrap=True, highlight=False)
     if len(systems) > 1 and options.out:
         write_atomically(options.out / "significance.csv", differences.every_pair().csv())
