@@ -47,7 +47,8 @@ def test_a_run_a_checkpoint_and_a_file_get_the_same_scores(
     checkpoint = folder / "checkpoints" / "best.ckpt"
     more = ["--samples", "3", "--retrieval", "6", "--set", "search.beam_size=3"]
     assert main(["evaluate", str(checkpoint), *more, *out]) == 0
-    written = json.loads((place / "out/best-shapes-test-search.beam_size=3/scores.json").read_text())
+    result = place / "out" / "best-shapes-test-search.beam_size=3" / "scores.json"
+    written = json.loads(result.read_text())
     assert written["scores"] == expected
     assert written["language"]["perplexity"] > 1
     assert written["language"]["samples"] == 3

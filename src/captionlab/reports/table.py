@@ -19,7 +19,6 @@ from captionlab.errors import printable
 _LONG_WORD = 20  # of text that may be folded; shorter words stay whole where there is room
 _SHORTEST = 6  # that folded text is made
 _FRAME = 3  # border and padding of a column
-# All control characters but the line feed, and those that override the direction of text.
 
 
 @dataclass(frozen=True)
