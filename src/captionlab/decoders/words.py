@@ -5,17 +5,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from captionlab.decoders.fast.few_shapes import in_few_shapes
 from captionlab.decoders.word_vectors import read_word_vectors
 from captionlab.text import Vocabulary
 from captionlab.types import PAD_ID
 
 log = logging.getLogger(__name__)
-
-_ROWS = 128  # of which a bf16 product's rows are a multiple
 
 
 class VocabularyLayer(nn.Linear):
@@ -40,11 +37,8 @@ class VocabularyLayer(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         inputs = self.project(inputs)
         num_rows = len(inputs)
-        is_compiled = torch.compiler.is_compiling()
-        if self.training and torch.is_autocast_enabled("cpu") and not is_compiled:
-            # oneDNN compiles a bf16 product anew for each number of rows, and keeps up to 1,024 of
-            # them: gigabytes, as nearly every batch has another number of words.
-            inputs = functional.pad(inputs, (0, 0, 0, -num_rows % _ROWS))
+        if self.training:  # a search has few numbers of rows
+            inputs = in_few_shapes(inputs)
         return super().forward(inputs)[:num_rows]
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from captionlab.decoders.fast.few_shapes import in_few_shapes
+
 _Gathered = TypeVar("_Gathered")
 _Tape = dict[Tensor, tuple[Tensor, Any]]
 _tape: ContextVar[_Tape | None] = ContextVar("tape", default=None)
@@ -92,8 +94,8 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, anchor_grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        inputs = torch.cat([inputs for inputs, _ in ctx.steps])
-        grads = torch.cat([grad for _, grad in ctx.steps])
+        inputs = in_few_shapes(torch.cat([inputs for inputs, _ in ctx.steps]))
+        grads = in_few_shapes(torch.cat([grad for _, grad in ctx.steps]))
         ctx.steps.clear()
         bias_grad = grads.sum(0).to(ctx.dtype) if ctx.has_bias else None
         return (grads.t() @ inputs).to(ctx.dtype), bias_grad, None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from captionlab.decoders.fast.few_shapes import in_few_shapes
 from captionlab.decoders.fast.recurrence import run_packed
 from captionlab.decoders.fast.step_linear import one_gradient_per_weight
 from captionlab.decoders.protocol import TeacherForced
@@ -166,7 +167,8 @@ def _by_step(decoder: RecurrentDecoder, features: ImageFeatures, tokens: Tensor)
         ).flatten(0, 1)
         for t, ((rows, columns), part) in enumerate(zip(rectangles.shapes, words, strict=True))
     ]
-    gates = decoder.recurrent.project(torch.cat(inputs)).split(rectangles.sizes)
+    gates = decoder.recurrent.project(in_few_shapes(torch.cat(inputs)))
+    gates = gates[: sum(rectangles.sizes)].split(rectangles.sizes)
     state = tuple(
         part.unsqueeze(2).expand(-1, -1, num_captions, -1) for part in decoder.first_state(image)
     )  # (L, B, N, H)
