@@ -256,6 +256,16 @@ def captions(sizes: Sizes, num_images: int, per_image: int) -> Tensor:
     return tokens.masked_fill(position > lengths + 1, PAD_ID)
 
 
+def uneven_captions(sizes: Sizes) -> Tensor:
+    """Tokens (B, 5, T), with lengths spread as those of Flickr8k."""
+    lengths = torch.distributions.Gamma(6.0, 0.5).sample((sizes.num_captions, 5, 1)).ceil()
+    position = torch.arange(int(lengths.max()) + 2)
+    tokens = torch.randint(4, sizes.vocabulary, (sizes.num_captions, 5, len(position)))
+    tokens[..., 0] = START_ID
+    tokens[(position == lengths + 1).expand_as(tokens)] = END_ID
+    return tokens.masked_fill(position > lengths + 1, PAD_ID)
+
+
 def decoder_of(sizes: Sizes, kind: type[Conditioning], **options: object) -> RecurrentDecoder:
     """An LSTM decoder."""
     state_shape = StateShape.of("lstm", 1, sizes.hidden)
@@ -304,20 +314,15 @@ def without_attention(sizes: Sizes) -> Iterator[str]:
 def beside_torch(sizes: Sizes) -> Iterator[str]:
     """Ours over torch's layers on padded captions of Flickr8k's size, higher is better."""
     sizes = replace(sizes, vocabulary=min(2531, sizes.vocabulary))
-    num_images, per_image = sizes.num_captions, 5
-    lengths = torch.distributions.Gamma(6.0, 0.5).sample((num_images, per_image, 1)).ceil()
-    position = torch.arange(int(lengths.max()) + 2)
-    tokens = torch.randint(4, sizes.vocabulary, (num_images, per_image, len(position)))
-    tokens[..., 0] = START_ID
-    tokens[(position == lengths + 1).expand_as(tokens)] = END_ID
-    tokens = tokens.masked_fill(position > lengths + 1, PAD_ID)
-    pooled = torch.randn(num_images, sizes.channels)
+    tokens = uneven_captions(sizes)
+    pooled = torch.randn(len(tokens), sizes.channels)
     features = ImageFeatures(pooled.unsqueeze(1), pooled)
+    lengths = (tokens[..., 1:] != PAD_ID).sum(-1) - 1
     share = num_words(tokens) / tokens[..., 1:].numel()
     yield (
-        f"training step of {num_images} images, five captions of {lengths.mean():.0f} words each, "
-        f"the longest of {int(lengths.max())} (padding: {1 - share:.0%}), pre-inject, dropout 0.5; "
-        "torch's layers and dropout take so many times as long:"
+        f"training step of {len(tokens)} images, five captions of {lengths.float().mean():.0f} "
+        f"words each, the longest of {lengths.max()} (padding: {1 - share:.0%}), pre-inject, "
+        "dropout 0.5; torch's layers and dropout take so many times as long:"
     )
 
     def step(way: Callable[..., Any], decoder: RecurrentDecoder, bf16: bool) -> Tensor:
@@ -340,6 +345,32 @@ def beside_torch(sizes: Sizes) -> Iterator[str]:
                 partial(step, teacher_forcing._padded, theirs, bf16),
             )
             yield f"  {cell:<5}{'bf16' if bf16 else 'fp32':<6} {torchs.over(ours)}"
+
+
+def new_batches(sizes: Sizes) -> Iterator[str]:
+    """Steps on batches of other lengths each time, over the same ones again, lower is better."""
+    if not bf16_pays():
+        return
+    sizes = replace(sizes, side=7, vocabulary=min(2531, sizes.vocabulary))
+    decoder = decoder_of(sizes, AttentionConditioning, feature_dim=512, attention_dim=256)
+    grid = torch.randn(sizes.num_captions, sizes.side**2, sizes.channels).relu()
+    features = ImageFeatures(grid, grid.mean(1))
+    first, *others = [uneven_captions(sizes) for _ in range(8 * sizes.repeats)]
+
+    def steps(batches: list[Tensor]) -> float:
+        began = time.process_time()
+        for tokens in batches:
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = our_loss(decoder, features, tokens)
+            loss.backward()
+        return time.process_time() - began
+
+    steps([first])
+    ratio = steps(others) / steps(others)
+    yield (
+        f"attention in bf16, {len(others)} batches of five captions of uneven lengths: the first "
+        f"steps take {ratio:.2f}x the time of the same ones again"
+    )
 
 
 def with_attention(sizes: Sizes) -> Iterator[str]:
@@ -508,6 +539,6 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     chosen = Sizes(8, 7, 256, 1000, 128, 2) if parser.parse_args().quick else Sizes()
     keep_freed_memory()
-    for part in (without_attention, beside_torch, with_attention, with_beams):
+    for part in (without_attention, beside_torch, new_batches, with_attention, with_beams):
         for line in part(chosen):
             print(line, flush=True)
