@@ -95,8 +95,8 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
     quieten()
     leads = is_leader(config["trainer"])
     set_rank(rank(config["trainer"]))
-    device = find_device(config["trainer"]["accelerator"])
-    precision = precision_of(config, device)
+    first = find_device(config["trainer"]["accelerator"], config["trainer"]["devices"])
+    precision = precision_of(config, first)  # of all processes
     loggers = _loggers(config, folder)
     monitor = config["monitor"]
     callbacks = [
@@ -104,10 +104,12 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
         best_checkpoint(folder.checkpoints, monitor),
     ]
     trainer = build.build_trainer(config, precision, loggers, callbacks, folder.path)
+    device = trainer.strategy.root_device  # of this process
+    config_here = {**config, "trainer": {**config["trainer"], "precision": precision}}
     sizes = config["data"]["batch_size"], config["data"].get("batch_size_per_device", False)
     sharing_of(trainer).images_per_step(*sizes)  # refused before an hour of encoding
     keep_freed_memory()
-    data = build.build_data(config)
+    data = build.build_data(config_here, device)
     return_freed_memory()
     keep_num_threads(folder)
     if leads:
@@ -117,7 +119,8 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
             corpus=data.corpus.fingerprint,
             features=data.features["name"],
         )
-    module = build.build_module(config, data, {"config": config, "features": _named(data.features)})
+    facts = {"config": config, "features": _named(data.features)}
+    module = build.build_module(config_here, data, facts)
     last, best = _train(config, folder, data, module, trainer)
     if not config["test"]:
         _leave_untested(folder, leads)
