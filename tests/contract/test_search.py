@@ -350,6 +350,32 @@ def test_words_are_drawn_by_their_probability(make_decoder: MakeDecoder) -> None
     assert len({caption.tokens for caption in nucleus.draw(decoder, image, 500)[0]}) == 2
 
 
+def test_what_is_drawn_for_an_image_depends_on_its_name_not_on_its_batch(
+    make_decoder: MakeDecoder,
+) -> None:
+    """Images that look alike, so that only the random numbers tell their captions apart."""
+    decoder, image_ids = make_decoder().eval(), [f"{i}.jpg" for i in range(48)]
+    images = features(1).select(torch.zeros(48, dtype=torch.long))
+    search = SampleSearch(8, 1.0, None, 1.0, seed=0)
+
+    def captions(batch_size: int) -> list[Hypothesis]:
+        rows = torch.arange(48).split(batch_size)
+        return [
+            caption
+            for part in rows
+            for caption in search(decoder, images.select(part), [image_ids[i] for i in part])
+        ]
+
+    together = captions(48)
+    assert_same(captions(8), together)
+    assert len({caption.tokens for caption in together}) > 24
+    assert_same(search(decoder, images.select(torch.tensor([0])), ["7.jpg"]), [together[7]])
+    other = SampleSearch(8, 1.0, None, 1.0, seed=1)(decoder, images, image_ids)
+    assert [caption.tokens for caption in other] != [caption.tokens for caption in together]
+    drawn = search.draw(decoder, images, 3, image_ids)
+    assert len({caption.tokens for of_image in drawn for caption in of_image}) > 48
+
+
 @every
 def test_the_likelihood_of_a_caption_is_that_of_its_search(
     make_decoder: MakeDecoder, cell: str, conditioning: str, monkeypatch: pytest.MonkeyPatch

@@ -28,7 +28,7 @@ def sample(
     samples: dict[str, list[Hypothesis]] = {}
     with captioner.autocast():
         for images, features in captioner.features("drawing captions", corpus, _ids(corpus, split)):
-            drawn = search.draw(captioner.decoder, features, num_samples)
+            drawn = search.draw(captioner.decoder, features, num_samples, images)
             samples |= zip(images, drawn, strict=True)
     return samples
 
