@@ -22,6 +22,7 @@ from captionlab.search import (
     caption_log_probabilities,
     caption_tokens,
     likelihood,
+    word_predictions,
 )
 from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
 from tests.support.decoders import UNSTACKED, WORDS, MakeDecoder, assert_same, features
@@ -413,6 +414,18 @@ def test_attention_maps_are_the_weights_of_each_step(
             _, expected = decoder.conditioning.attend(hidden, state.image)
             torch.testing.assert_close(row, expected[0, 0])
             _, state = decoder.step(torch.tensor([word]), state)
+
+
+@pytest.mark.parametrize("num_images", [1, 3])
+def test_captions_without_a_token_have_empty_attention_maps(
+    make_decoder: MakeDecoder, num_images: int
+) -> None:
+    empty = [Hypothesis((), 0.0, 0.0, finished=False)] * num_images
+    maps = attention_maps(make_decoder().eval(), features(num_images), empty)
+    assert [weights.shape for weights in maps] == [(0, 6)] * num_images
+    blind = word_predictions(make_decoder(conditioning="merge").eval(), features(1), empty[:1])
+    assert blind[0].attention is None
+    assert len(blind[0].log_probabilities) == 0
 
 
 def test_a_decoder_that_does_not_attend_has_no_attention_maps(make_decoder: MakeDecoder) -> None:
