@@ -22,7 +22,7 @@ from captionlab import __version__
 from captionlab.batches.datamodule import CaptionDataModule, sharing_of
 from captionlab.captioner.captioner import Captioner
 from captionlab.captioner.load import initialise
-from captionlab.captioner.parts import precision_of
+from captionlab.captioner.parts import build_tokenizer, precision_of
 from captionlab.config import build
 from captionlab.devices import find_device
 from captionlab.evaluation.result import Prediction, Result, Training
@@ -174,7 +174,12 @@ def _score(
     captions = {image: data.vocabulary.decode(h.tokens) for image, h in hypotheses.items()}
     with bar("scoring captions", None, ""):
         result, predictions = score_captions(
-            data.corpus, "test", captions, truth=data.dataset.truth, seed=config["seed"]
+            data.corpus,
+            "test",
+            captions,
+            truth=data.dataset.truth,
+            seed=config["seed"],
+            caption_tokenizer=build_tokenizer(config),
         )
     own = [hypotheses[prediction.image_id] for prediction in predictions]
     return result, [
