@@ -106,6 +106,13 @@ def test_welch_against_a_table() -> None:
     assert test.p_seeds == pytest.approx(0.0733880, abs=1e-6)
 
 
+@pytest.mark.parametrize(("other", "expected"), [(0.6, None), (0.5, 1.0)])
+def test_runs_that_do_not_vary_show_nothing_of_seeds(other: float, expected: float | None) -> None:
+    systems = [[CorpusStatistics({"cider_d": [v] * 3}, {})] * 2 for v in (0.5, other)]
+    (test,) = compare(systems, 20).tests
+    assert test.p_seeds == expected
+
+
 def test_holm_by_hand() -> None:
     assert holm([0.01, None, 0.04, 0.03]) == [pytest.approx(0.03), None, 0.06, pytest.approx(0.06)]
     assert holm([0.9, 0.8]) == [1.0, 1.0]

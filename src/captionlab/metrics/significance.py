@@ -60,7 +60,7 @@ class PairedTest:
         p_randomisation: two-sided, approximate randomisation over images, with Holm; None where
             the systems have different numbers of runs.
         p_seeds: two-sided, Welch's t-test over seeds, with Holm; None with fewer than two runs
-            of either.
+            of either, or where the systems differ and no run from another of its system.
     """
 
     systems: tuple[int, int]
@@ -313,12 +313,16 @@ def _blocks(num_resamples: int, num_images: int) -> Iterator[int]:
 
 
 def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Two-sided p-value of Welch's t-test; None where either side has fewer than two values."""
+    """Two-sided p-value of Welch's t-test.
+
+    None where either side has fewer than two values, or the means differ and neither side varies:
+    nothing then says by how much seeds make a mean vary.
+    """
     if min(len(first), len(second)) < 2:
         return None
     a, b = stdev(first) ** 2 / len(first), stdev(second) ** 2 / len(second)
     difference = fmean(first) - fmean(second)
     if a + b == 0:
-        return 1.0 if difference == 0 else 0.0
+        return 1.0 if difference == 0 else None
     freedom = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
     return two_sided_t(abs(difference) / math.sqrt(a + b), freedom)
