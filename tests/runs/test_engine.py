@@ -11,10 +11,15 @@ import torch
 from captionlab.config import build
 from captionlab.devices import find_device
 from captionlab.errors import ConfigError
+from captionlab.runs import engine
 from captionlab.runs.engine import execute
 from captionlab.runs.folder import RunFolder
 from tests.support.configs import checked
 from tests.support.runs import OPTIONS, SMALL
+
+
+class ReachedError(Exception):
+    """Where a test has seen enough of a run."""
 
 
 @pytest.mark.parametrize(
@@ -52,9 +57,6 @@ def test_a_process_encodes_and_decodes_on_the_device_of_its_trainer(
         trainer.strategy._root_device = torch.device("meta")
         return trainer
 
-    class ReachedError(Exception):
-        """Where the run would begin to compute."""
-
     def data(config: dict[str, Any], device: torch.device) -> None:
         assert device == torch.device("meta")
         assert config["trainer"]["precision"] != "auto", "one for all processes"
@@ -69,3 +71,27 @@ def test_a_process_encodes_and_decodes_on_the_device_of_its_trainer(
     make_data(config)  # encoded, so that nothing has to compute there
     on_meta = make_data(config, torch.device("meta"))
     assert on_meta.source.device == torch.device("meta")
+
+
+def test_the_manifest_says_in_which_format_the_features_were_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those on disk are taken whatever the run computes in."""
+
+    def train(*args: Any) -> None:
+        raise ReachedError
+
+    monkeypatch.setattr(engine, "_train", train)
+    for i, (options, expected) in enumerate(
+        [
+            (["trainer.precision=bf16-mixed"], "torch.bfloat16"),
+            (["trainer.precision=32-true"], "torch.bfloat16"),
+            (["trainer.precision=32-true", "data.generator_seed=3"], "torch.float32"),
+            (["encoder.train=last"], None),
+        ]
+    ):
+        config = checked(*OPTIONS, *SMALL, f"cache_dir={tmp_path}/data", *options)
+        folder = RunFolder(tmp_path / f"run{i}")
+        with folder.lock(), pytest.raises(ReachedError):
+            execute(config, folder)
+        assert folder.manifest["encode_dtype"] == expected, options

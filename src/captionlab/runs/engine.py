@@ -118,6 +118,7 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
             **_made_with(device, formats, trainer.world_size),
             corpus=data.corpus.fingerprint,
             features=data.features["name"],
+            encode_dtype=data.features.get("encode_dtype"),  # of a store, perhaps another's
         )
     facts = {"config": config, "features": _named(data.features)}
     module = build.build_module(config_here, data, facts)
