@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "encoders": BASE,
     "features": BASE | {"corpora", "images"},
     "decoders": BASE | {"text"},
-    "search": BASE | {"decoders", "text"},
+    "search": BASE | {"decoders", "seeding", "text"},
     "metrics": BASE | {"text"},
     "objectives": BASE | {"decoders", "search", "metrics", "text"},
     "batches": BASE | DATA,

@@ -40,14 +40,25 @@ def autocast_dtype(precision: Precision) -> torch.dtype | None:
     return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
 
 
-def find_device(accelerator: str) -> torch.device:
-    """The device on which `accelerator` (Lightning's word) would put its first process.
+def find_device(accelerator: str, devices: int | str | list[int] = "auto") -> torch.device:
+    """The first of the devices that Lightning's options mean.
+
+    Args:
+        accelerator: as Lightning names it.
+        devices: as of `devices_asked_for`.
 
     Raises:
         ConfigError: if the machine has no such device.
     """
     if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
+        numbers = _device_numbers(devices)
+        number = numbers[0] if numbers else torch.cuda.current_device()
+        if number >= torch.cuda.device_count():
+            raise ConfigError(
+                f"trainer.devices={devices}: this machine has no GPU {number}, its "
+                f"{torch.cuda.device_count()} are numbered from 0 on."
+            )
+        return torch.device("cuda", number)
     if accelerator in ("gpu", "mps", "auto") and torch.backends.mps.is_available():
         return torch.device("mps")
     if accelerator not in ("auto", "cpu"):
@@ -63,12 +74,18 @@ def devices_asked_for(devices: int | str | list[int]) -> int | None:
     Args:
         devices: a number, `-1` or `auto` for all, or their numbers as a list or `0,2`.
     """
-    if isinstance(devices, str) and devices != "auto":
-        numbers = [int(number) for number in devices.split(",") if number.strip()]
-        devices = numbers if "," in devices else numbers[0]
-    if isinstance(devices, list | tuple):
-        return len(devices)
-    return None if devices in ("auto", -1) else int(devices)
+    numbers = _device_numbers(devices)
+    if numbers is not None:
+        return len(numbers)
+    assert not isinstance(devices, list)
+    return None if devices in ("auto", -1, "-1") else int(devices)
+
+
+def _device_numbers(devices: int | str | list[int]) -> list[int] | None:
+    """The devices that are listed; None where there is only their number."""
+    if isinstance(devices, str) and "," in devices:
+        return [int(number) for number in devices.split(",") if number.strip()]
+    return list(devices) if isinstance(devices, list | tuple) else None
 
 
 def num_devices(devices: int | str | list[int], accelerator: str) -> int:

@@ -16,7 +16,7 @@ from captionlab.config import build
 from captionlab.corpora import CaptionCorpus
 from captionlab.decoders import Decoder
 from captionlab.errors import ConfigError, RunError
-from captionlab.evaluation.likelihood import perplexity, retrieval
+from captionlab.evaluation.likelihood import perplexity, retrieval, sample
 from captionlab.runs.folder import RunFolder
 from captionlab.types import Hypothesis
 from tests.support.runs import Place
@@ -48,6 +48,21 @@ def test_an_ensemble_of_copies_writes_what_each_does(place: Place) -> None:
     mixed = load_ensemble([run, other])
     assert texts(mixed.captioner.write(corpus, ids)) != alone
     assert perplexity(mixed.captioner, mixed.tokenizer, corpus, "test") > 1
+
+
+def test_drawn_captions_do_not_depend_on_the_batch_size(place: Place) -> None:
+    """Neither those of a search nor the samples of an evaluation."""
+    run, corpus = place.run("drawn", "search=sample", "search.temperature=1"), place.data.corpus
+
+    def captions(batch_size: int) -> tuple[Any, ...]:
+        captioner = load_run(run, [f"data.eval_batch_size={batch_size}"]).captioner
+        drawn = captioner.write(corpus, ids_of(corpus))
+        samples = sample(captioner, corpus, "test", 2)
+        texts = {image: [h.tokens for h in some] for image, some in samples.items()}
+        return {image: h.tokens for image, h in drawn.items()}, texts
+
+    assert captions(3) == captions(8)
+    assert len(set(captions(2)[0].values())) > 3
 
 
 def test_runs_of_other_words_or_data_do_not_write_together(place: Place) -> None:

@@ -22,6 +22,7 @@ from captionlab.search import (
     caption_log_probabilities,
     caption_tokens,
     likelihood,
+    word_predictions,
 )
 from captionlab.types import END_ID, START_ID, Hypothesis, ImageFeatures
 from tests.support.decoders import UNSTACKED, WORDS, MakeDecoder, assert_same, features
@@ -350,6 +351,32 @@ def test_words_are_drawn_by_their_probability(make_decoder: MakeDecoder) -> None
     assert len({caption.tokens for caption in nucleus.draw(decoder, image, 500)[0]}) == 2
 
 
+def test_what_is_drawn_for_an_image_depends_on_its_name_not_on_its_batch(
+    make_decoder: MakeDecoder,
+) -> None:
+    """Images that look alike, so that only the random numbers tell their captions apart."""
+    decoder, image_ids = make_decoder().eval(), [f"{i}.jpg" for i in range(48)]
+    images = features(1).select(torch.zeros(48, dtype=torch.long))
+    search = SampleSearch(8, 1.0, None, 1.0, seed=0)
+
+    def captions(batch_size: int) -> list[Hypothesis]:
+        rows = torch.arange(48).split(batch_size)
+        return [
+            caption
+            for part in rows
+            for caption in search(decoder, images.select(part), [image_ids[i] for i in part])
+        ]
+
+    together = captions(48)
+    assert_same(captions(8), together)
+    assert len({caption.tokens for caption in together}) > 24
+    assert_same(search(decoder, images.select(torch.tensor([0])), ["7.jpg"]), [together[7]])
+    other = SampleSearch(8, 1.0, None, 1.0, seed=1)(decoder, images, image_ids)
+    assert [caption.tokens for caption in other] != [caption.tokens for caption in together]
+    drawn = search.draw(decoder, images, 3, image_ids)
+    assert len({caption.tokens for of_image in drawn for caption in of_image}) > 48
+
+
 @every
 def test_the_likelihood_of_a_caption_is_that_of_its_search(
     make_decoder: MakeDecoder, cell: str, conditioning: str, monkeypatch: pytest.MonkeyPatch
@@ -387,6 +414,18 @@ def test_attention_maps_are_the_weights_of_each_step(
             _, expected = decoder.conditioning.attend(hidden, state.image)
             torch.testing.assert_close(row, expected[0, 0])
             _, state = decoder.step(torch.tensor([word]), state)
+
+
+@pytest.mark.parametrize("num_images", [1, 3])
+def test_captions_without_a_token_have_empty_attention_maps(
+    make_decoder: MakeDecoder, num_images: int
+) -> None:
+    empty = [Hypothesis((), 0.0, 0.0, finished=False)] * num_images
+    maps = attention_maps(make_decoder().eval(), features(num_images), empty)
+    assert [weights.shape for weights in maps] == [(0, 6)] * num_images
+    blind = word_predictions(make_decoder(conditioning="merge").eval(), features(1), empty[:1])
+    assert blind[0].attention is None
+    assert len(blind[0].log_probabilities) == 0
 
 
 def test_a_decoder_that_does_not_attend_has_no_attention_maps(make_decoder: MakeDecoder) -> None:

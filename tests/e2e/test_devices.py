@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
 from captionlab.batches.datamodule import CaptionDataModule
@@ -61,7 +60,7 @@ def fit(cache: Path, folder: Path, num_devices: int, *overrides: str) -> Trained
     return weights, {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def _likeliest(weights: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def _likeliest(weights: Tensor, numbers: Tensor | None = None) -> Tensor:
     """Instead of a drawing, which differs between processes."""
     return weights.argmax(-1)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from captionlab.corpora.corpus import CaptionCorpus
@@ -10,6 +12,8 @@ from captionlab.evaluation.evaluate import score_written
 from captionlab.evaluation.request import Request, WrittenCaptions
 from captionlab.evaluation.scoring import clean, score_captions
 from captionlab.metrics import java, registry
+from captionlab.text import PTBTokenizer, Tokenizer
+from captionlab.text.tokenizers import CleanedTokenizer
 
 CIDER = registry.RANKING + registry.PYTHON_SUFFIX
 PYTHON = Request(tokenizer="python")
@@ -41,6 +45,27 @@ def test_the_same_captions_on_other_images_are_worth_less(shapes: CaptionCorpus)
     assert results[0] == results[1]
     assert results[0].blind != results[2].blind
     assert results[0].blind[CIDER] < results[0].human[CIDER] < results[0].scores[CIDER]
+
+
+@pytest.mark.parametrize("tokenizer", [PTBTokenizer(), CleanedTokenizer()])
+def test_a_copied_training_caption_is_not_novel_whatever_the_tokenizer(
+    tokenizer: Tokenizer, shapes: CaptionCorpus
+) -> None:
+    images = shapes.splits["train"]
+    caption = "A dog's T-shirt, 2 men."
+    training = [replace(images[0], captions=(caption,)), *images[1:]]
+    corpus = replace(shapes, splits={**shapes.splits, "train": training})
+    written = dict.fromkeys(corpus.references("test"), " ".join(tokenizer(caption)))
+
+    def novel(caption_tokenizer: Tokenizer | None) -> float:
+        result, _ = score_captions(
+            corpus, "test", written, truth=lambda captions: {}, seed=0, tokenizer="python",
+            caption_tokenizer=caption_tokenizer,
+        )  # fmt: skip
+        return result.language["novel_captions"]
+
+    assert novel(tokenizer) == 0
+    assert novel(None) == isinstance(tokenizer, CleanedTokenizer), "a file's words are as they are"
 
 
 def test_a_missing_caption_is_an_error_unless_a_part_is_asked_for(shapes: CaptionCorpus) -> None:

@@ -106,9 +106,17 @@ def test_welch_against_a_table() -> None:
     assert test.p_seeds == pytest.approx(0.0733880, abs=1e-6)
 
 
+@pytest.mark.parametrize(("other", "expected"), [(0.6, None), (0.5, 1.0)])
+def test_runs_that_do_not_vary_show_nothing_of_seeds(other: float, expected: float | None) -> None:
+    systems = [[CorpusStatistics({"cider_d": [v] * 3}, {})] * 2 for v in (0.5, other)]
+    (test,) = compare(systems, 20).tests
+    assert test.p_seeds == expected
+
+
 def test_holm_by_hand() -> None:
     assert holm([0.01, None, 0.04, 0.03]) == [pytest.approx(0.03), None, 0.06, pytest.approx(0.06)]
     assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([0.01, None, 0.02], num_untested=2) == [pytest.approx(0.04), None, 0.06]
 
 
 def test_runs_on_other_images_are_refused() -> None:
@@ -121,7 +129,9 @@ def test_pairs_that_are_chosen_get_what_all_pairs_would_get_before_correction() 
     (one,) = (t for t in compare(systems, 300, pairs=[(0, 2)]).tests if t.score == "cider_d")
     alone = compare([systems[0], systems[2]], 300)
     (expected,) = (t for t in alone.tests if t.score == "cider_d")
-    assert (one.difference, one.p_randomisation) == (expected.difference, expected.p_randomisation)
+    assert expected.p_randomisation is not None
+    assert one.difference == expected.difference
+    assert one.p_randomisation == 3 * expected.p_randomisation, "corrected for all three pairs"
 
 
 def test_tests_do_not_depend_on_the_blocks_in_which_resamples_are_drawn(

@@ -52,6 +52,27 @@ class Urn(Decoder):
         return self.logits.expand(len(token_R), -1).log_softmax(-1), state
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_words_that_are_never_drawn_may_have_all_of_the_probability(dtype: torch.dtype) -> None:
+    """In float32, 1 less their probability is then 0, whose logarithm is not finite."""
+    urn, critic = Urn(), objective()
+    with torch.no_grad():
+        urn.logits[3] = 60.0  # the unknown word
+    urn.to(dtype)
+    images = features(2)
+    drawn = critic._draw(urn, images)
+    log_probs, _ = critic._log_probabilities(urn, images, drawn)
+    allowed = [2, 4, 5, 6, 7]
+    share = dict(zip(allowed, urn.logits[allowed].float().log_softmax(-1).tolist(), strict=True))
+    words = [[*h.tokens, *([END_ID] if h.finished else [])] for three in drawn for h in three]
+    expected = torch.tensor([share[word] for caption in words for word in caption])
+    torch.testing.assert_close(log_probs, expected, rtol=1e-6, atol=1e-6)
+    log_probs.sum().backward()
+    assert urn.logits.grad is not None
+    assert torch.isfinite(urn.logits.grad).all()
+    assert urn.logits.grad[[0, 1, 3]].abs().max() == 0
+
+
 @pytest.mark.parametrize(
     ("baseline", "temperature"), [("greedy", 1.0), ("samples", 1.0), ("samples", 0.5)]
 )

@@ -87,6 +87,7 @@ MISTAKES: dict[str, Sequence[tuple[str, str]]] = {
     "machines": [
         ("trainer.accelerator=tpu", "torch finds no such device here; use cpu or auto"),
         ("trainer.devices=0", "trainer.devices must be a number of at least 1, -1 or auto"),
+        ("trainer.precision=bf16-true", "trainer.precision must be auto, 32-true, 32, bf16-mixed"),
         ("trainer.devices=x", "trainer.devices must be a number of at least 1, -1 or auto"),
         ("hydra/launcher=slrm -m", "did you mean slurm?"),
         ("hydra/launcher=slurm", "concerns sweeps; run\n  python run.py -m hydra/launcher=slurm"),

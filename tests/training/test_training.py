@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import torch
 from torch import Tensor
 
 from captionlab.devices import resolve_precision
+from captionlab.errors import ConfigError
 from captionlab.metrics.protocol import Scores
 from captionlab.objectives import Mean
 from captionlab.seeding import derive_seed, seeded
 from captionlab.text import Vocabulary
 from captionlab.training.callbacks import LastCheckpoint
-from captionlab.training.checkpoints import CheckpointFiles
+from captionlab.training.checkpoints import CheckpointFiles, read_checkpoint
 from captionlab.training.loggers import MetricsCSV
 from captionlab.training.module import CaptioningModule
 from captionlab.training.optimizers import SGD
@@ -175,6 +177,42 @@ def test_gradients_are_clipped_in_every_precision(
         assert (start - parameter).item() == pytest.approx(step, rel=1e-3)
 
 
+class Diverges(Flat):
+    """Its loss is not finite from the middle of the training on."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def means(self, decoder: torch.nn.Linear, *rest: Any) -> tuple[list[Mean], dict[str, Mean]]:
+        (loss,), _ = super().means(decoder)
+        return [Mean(loss.value * self.value if rest[-1] >= 0.5 else loss.value, 1)], {}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_training_that_diverges_ends_before_its_epoch_is_saved(
+    value: float, tmp_path: Path
+) -> None:
+    module = flat_module(ConstantSchedule())
+    module.objective = Diverges(value)  # type: ignore[assignment]
+    last = tmp_path / "last.ckpt"
+    trainer = pl.Trainer(
+        max_epochs=4,
+        callbacks=[LastCheckpoint(last, every_minutes=None, every_steps=None)],
+        plugins=[CheckpointFiles()],
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+    with pytest.raises(
+        ConfigError, match=r"mean loss of epoch 3 is (nan|-?inf); lower optimizer\.lr"
+    ) as error:
+        trainer.fit(module, LOADER)
+    assert "\n" not in str(error.value)
+    assert read_checkpoint(last)["epoch"] == 1, "the last epoch that was finite"
+
+
 @pytest.mark.parametrize("attempts", [(7,), (3, 7), (1, 2, 4, 7)])
 def test_a_plateau_goes_on_where_an_earlier_attempt_stopped(
     attempts: tuple[int, ...], tmp_path: Path
@@ -196,11 +234,16 @@ def test_a_plateau_goes_on_where_an_earlier_attempt_stopped(
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-        ).fit(module, LOADER, LOADER, ckpt_path=last if last.exists() else None, weights_only=True)
+        ).fit(
+            module, LOADER, VALIDATION, ckpt_path=last if last.exists() else None, weights_only=True
+        )
     assert seen == [1, 1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
-NOTHING = CaptionBatch(
-    (), ImageFeatures(torch.empty(0, 0, 0), torch.empty(0, 0)), torch.empty(0, 0, 0)
-)
-LOADER = torch.utils.data.DataLoader([NOTHING], batch_size=None)
+def batch(num_images: int) -> CaptionBatch:
+    nothing = ImageFeatures(torch.empty(num_images, 0, 0), torch.empty(num_images, 0))
+    return CaptionBatch(("image",) * num_images, nothing, torch.empty(num_images, 0, 0))
+
+
+LOADER = torch.utils.data.DataLoader([batch(1)], batch_size=None)
+VALIDATION = torch.utils.data.DataLoader([batch(0)], batch_size=None)

@@ -56,13 +56,15 @@ class Captioner:
         """A caption for each image of a corpus, in the order of the ids."""
         captions: dict[str, Hypothesis] = {}
         for images, features in self.features("writing captions", corpus, image_ids):
-            captions |= zip(images, self.caption(features), strict=True)
+            captions |= zip(images, self.caption(features, images), strict=True)
         return captions
 
-    def caption(self, features: ImageFeatures) -> list[Hypothesis]:
-        """The best caption of each of B images."""
+    def caption(
+        self, features: ImageFeatures, image_ids: Sequence[str] | None = None
+    ) -> list[Hypothesis]:
+        """The best caption of each of B images; see `Search` for their names."""
         with self.autocast():
-            return self.search(self.decoder, features)
+            return self.search(self.decoder, features, image_ids)
 
     def features(
         self,

@@ -64,6 +64,7 @@ def build_source(
     config: Config,
     encoder: Encoder,
     own_corpus: Callable[[], CaptionCorpus] | None = None,
+    device: torch.device | None = None,
 ) -> EncoderFeatures:
     """The features of an encoder: stored if it is frozen or was run elsewhere, live if trained.
 
@@ -71,8 +72,9 @@ def build_source(
         config: of the run.
         encoder: from `build_encoder`.
         own_corpus: gives the corpus to which a frozen encoder's random weights were fitted.
+        device: where to compute; None for this machine's first, which a finished run is used on.
     """
-    device = find_device(config["trainer"]["accelerator"])
+    device = device or find_device(config["trainer"]["accelerator"])
     settings: dict[str, Any] = {
         "encoder": encoder,
         "folder": Path(config["cache_dir"]) / "features",

@@ -210,11 +210,12 @@ class PhotoCaptioner:
         features = ImageFeatures(
             torch.cat([part.grid for part in parts]), torch.cat([part.pooled for part in parts])
         )
+        names = [str(source) for source, _ in photos]
         with self._captioner.autocast():
             if request.n_best > 1:
                 ranked = search.n_best(decoder, features)
             else:
-                ranked = [[best] for best in search(decoder, features)]
+                ranked = [[best] for best in search(decoder, features, names)]
             first = [best for best, *_ in ranked]
             predictions = word_predictions(decoder, features, first) if request.words else None
         saliency: Sequence[Tensor | None] = [None] * len(photos)

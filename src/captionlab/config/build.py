@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback
@@ -74,8 +75,13 @@ class TrainingData:
     loaders: Loaders
 
 
-def build_data(config: Config) -> TrainingData:
-    """Read the data set, encode its images where that was not done before, and its captions."""
+def build_data(config: Config, device: torch.device | None = None) -> TrainingData:
+    """Read the data set, encode its images where that was not done before, and its captions.
+
+    Args:
+        config: of the run.
+        device: where to compute; None for the machine's first.
+    """
     data = config["data"]
     dataset = build_dataset(config)
     corpus = dataset.read()
@@ -83,7 +89,7 @@ def build_data(config: Config) -> TrainingData:
     encoder = build_encoder(config)
     if encoder.has_random_weights:
         log.info("%s", RANDOM_WEIGHTS)
-    source = build_source(config, encoder)
+    source = build_source(config, encoder, device=device)
     views = _views(config)
     features = source.prepare(corpus, views)
     tokenized = TokenizedCorpus.of(corpus, build_tokenizer(config))

@@ -84,6 +84,14 @@ class RecurrentLayers(nn.Module):
         self, inputs: Tensor, state: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Run (R, T, I) through torch's fused kernel; gives (R, T, H) and the last state."""
+        if _autocast_would_be_fp16(inputs.device):
+            with torch.autocast(inputs.device.type, enabled=False):
+                return self._fused(inputs.float(), tuple(part.float() for part in state))
+        return self._fused(inputs, state)
+
+    def _fused(
+        self, inputs: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         outputs, last = self.layers(inputs, state if len(state) > 1 else state[0])
         return outputs, last if len(state) > 1 else (last,)
 
@@ -117,6 +125,14 @@ class RecurrentLayers(nn.Module):
             before = tuple(part[layer] for part in state)
             after.append(self._advance(gates, step_linear(before[0], weight_hh, bias_hh), before))
         return tuple(torch.stack(part) for part in zip(*after, strict=True))  # each (L, R, H)
+
+
+def _autocast_would_be_fp16(device: torch.device) -> bool:
+    """Whether autocast would run the fused layers in fp16, which nobody asked for."""
+    # Its cuDNN wrapper casts to fp16 whatever the dtype (`_cudnn_rnn_cast_reflatten`, torch 2.14);
+    # only under 16-mixed are gradients scaled for that.
+    is_on = device.type == "cuda" and torch.is_autocast_enabled("cuda")
+    return is_on and torch.get_autocast_dtype("cuda") != torch.float16
 
 
 def _lstm_step(

@@ -82,6 +82,7 @@ def score_written(name: str, written: WrittenCaptions, request: Request) -> Eval
         subset=request.subset,
         jar_folder=request.jar_folder,
         cleaned=request.cleaned,
+        caption_tokenizer=written.tokenizer,
     )
     images = [prediction.image_id for prediction in predictions]
     tokenized = {image: tokenize_in_python(references[image]) for image in images}

@@ -28,7 +28,7 @@ def sample(
     samples: dict[str, list[Hypothesis]] = {}
     with captioner.autocast():
         for images, features in captioner.features("drawing captions", corpus, _ids(corpus, split)):
-            drawn = search.draw(captioner.decoder, features, num_samples)
+            drawn = search.draw(captioner.decoder, features, num_samples, images)
             samples |= zip(images, drawn, strict=True)
     return samples
 
@@ -56,7 +56,8 @@ def retrieval(
     """How often a caption's own image is among those that make it likeliest.
 
     Every image's first reference looks for its image among the `pool_size` first images of the
-    split.
+    split. Equal likelihoods are ranked at random: the recalls are the expected ones, so that a
+    model blind to its images gets k / `pool_size`.
 
     Returns:
         `recall_at_1`, `recall_at_5` and `recall_at_10`.
@@ -77,7 +78,8 @@ def retrieval(
     likelihood = torch.cat(rows)  # (images, captions)
     own = likelihood.diagonal()
     better = (likelihood > own).sum(0)
-    return {f"recall_at_{k}": float((better < k).float().mean()) for k in (1, 5, 10)}
+    equal = (~(likelihood < own)).sum(0) - better  # its own image among them; all if it is NaN
+    return {f"recall_at_{k}": float(((k - better) / equal).clamp(0, 1).mean()) for k in (1, 5, 10)}
 
 
 def _ids(corpus: CaptionCorpus, split: Split) -> list[str]:

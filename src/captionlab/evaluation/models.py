@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from captionlab.captioner.load import TrainedRun, checkpoint_of, load_ensemble, load_run
-from captionlab.captioner.parts import build_dataset
+from captionlab.captioner.parts import build_dataset, build_tokenizer
 from captionlab.corpora import read_corpus
 from captionlab.evaluation.captions_file import read_results
 from captionlab.evaluation.likelihood import perplexity, retrieval, sample
@@ -27,10 +27,12 @@ def captions_of_run(folder: Path, request: Request) -> WrittenCaptions:
     if request.split != "test" or request.data is not None or needs_model:
         return captions_of_checkpoint(checkpoint, request)
     files.check_unchanged()
-    dataset = build_dataset(yaml.safe_load(files.config_path.read_text(encoding="utf-8")))
+    config = yaml.safe_load(files.config_path.read_text(encoding="utf-8"))
+    dataset = build_dataset(config)
     corpus = dataset.read()
     captions = read_results(files.predictions_path, list(corpus.references("test")))
-    return WrittenCaptions(corpus, captions, dataset.truth)
+    tokenizer = build_tokenizer(config)
+    return WrittenCaptions(corpus, captions, dataset.truth, tokenizer=tokenizer)
 
 
 def captions_of_checkpoint(checkpoint: Path, request: Request) -> WrittenCaptions:
@@ -68,4 +70,4 @@ def _write(run: TrainedRun, request: Request) -> WrittenCaptions:
         recalls = retrieval(captioner, run.tokenizer, corpus, split, pool)
         likelihood |= {f"{name}_of_{pool}": value for name, value in recalls.items()}
     truth = run.dataset.truth if request.data is None else None
-    return WrittenCaptions(corpus, captions, truth, likelihood)
+    return WrittenCaptions(corpus, captions, truth, likelihood, run.tokenizer)

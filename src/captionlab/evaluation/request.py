@@ -8,6 +8,7 @@ from pathlib import Path
 
 from captionlab.corpora.corpus import CaptionCorpus, Split
 from captionlab.metrics.protocol import TokenizerName
+from captionlab.text import Tokenizer
 
 Truth = Callable[[Mapping[str, str]], dict[str, float]]
 
@@ -52,9 +53,11 @@ class WrittenCaptions:
             model's captions differ.
         truth: what the data set knows of captions; None if nothing.
         likelihood: perplexity and retrieval under the model, where one was asked.
+        tokenizer: of the run that wrote them; None for those of a file.
     """
 
     corpus: CaptionCorpus
     captions: Mapping[str, Sequence[str]]
     truth: Truth | None = None
     likelihood: Mapping[str, float] = field(default_factory=dict)
+    tokenizer: Tokenizer | None = None

@@ -20,7 +20,7 @@ from captionlab.metrics.diversity import collapse_warning, language
 from captionlab.metrics.protocol import Metric, Scores, TokenizerName
 from captionlab.metrics.scorer import CaptionScorer, with_suffix
 from captionlab.seeding import derive_seed
-from captionlab.text import PTBTokenizer
+from captionlab.text import PTBTokenizer, Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ def score_captions(
     subset: bool = False,
     jar_folder: Path | None = None,
     cleaned: bool = False,
+    caption_tokenizer: Tokenizer | None = None,
 ) -> tuple[Result, list[Prediction]]:
     """Score one caption per image by all metrics.
 
@@ -58,6 +59,7 @@ def score_captions(
         subset: score the given captions where some of the split are missing.
         jar_folder: holds the jars of metrics that need some; without it they are left out.
         cleaned: score captions and references as `clean` makes them, under names of their own.
+        caption_tokenizer: of the run that wrote the captions; None for captions from elsewhere.
 
     Returns:
         The result and one prediction per image, in the order of the split.
@@ -75,7 +77,7 @@ def score_captions(
     scores, people = scorer.score(scored), scorer.score_people()
     human = people.corpus if people else {}
     ordered = {image: captions[image] for image in scores.image_ids}
-    language_values = _language(corpus, ordered)
+    language_values = _language(corpus, ordered, caption_tokenizer)
     collapsed = [text for text in [collapse_warning(language_values, len(ordered))] if text]
     for text in [*(f"{n} is missing: {why}" for n, why in scores.missing.items()), *collapsed]:
         log.warning("%s", text)
@@ -144,12 +146,15 @@ def _make_scorer(
         )
 
 
-def _language(corpus: CaptionCorpus, captions: Mapping[str, str]) -> dict[str, float]:
+def _language(
+    corpus: CaptionCorpus, captions: Mapping[str, str], caption_tokenizer: Tokenizer | None
+) -> dict[str, float]:
     tokenize = PTBTokenizer()
-    training = {
-        tuple(tokenize(caption)) for image in corpus.training_images for caption in image.captions
-    }
-    return language([tokenize(caption) for caption in captions.values()], training)
+    training = (caption for image in corpus.training_images for caption in image.captions)
+    if caption_tokenizer is not None:  # a copy of a training caption is one in the run's words
+        training = (" ".join(caption_tokenizer(caption)) for caption in training)
+    known = {tuple(tokenize(caption)) for caption in training}
+    return language([tokenize(caption) for caption in captions.values()], known)
 
 
 def _predictions(captions: Mapping[str, str], scores: Scores) -> list[Prediction]:

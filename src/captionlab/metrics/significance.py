@@ -60,7 +60,7 @@ class PairedTest:
         p_randomisation: two-sided, approximate randomisation over images, with Holm; None where
             the systems have different numbers of runs.
         p_seeds: two-sided, Welch's t-test over seeds, with Holm; None with fewer than two runs
-            of either.
+            of either, or where the systems differ and no run from another of its system.
     """
 
     systems: tuple[int, int]
@@ -101,7 +101,8 @@ def compare(
         systems: the runs of each, all on the same images in the same order.
         num_resamples: of the bootstrap and of the randomisation, each.
         seed: of the resampling.
-        pairs: places of the systems to test against each other; None for every pair.
+        pairs: places of the systems to test against each other; None for every pair. p-values
+            are corrected for every pair in any case: which ones are chosen may rest on the scores.
 
     Raises:
         ValueError: if a system has no run or the runs have different numbers of images.
@@ -142,7 +143,10 @@ def compare(
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         results = list(threads.map(test, pairs, p_randomisation))
-    tests = [test for i, n in enumerate(names) for test in _adjusted(i, n, pairs, results)]
+    num_untested = math.comb(len(systems), 2) - len(pairs)
+    tests = [
+        test for i, n in enumerate(names) for test in _adjusted(i, n, pairs, results, num_untested)
+    ]
     return Significance(intervals, tests)
 
 
@@ -157,14 +161,19 @@ class _PairResult(NamedTuple):
 
 
 def _adjusted(
-    i: int, name: str, pairs: Sequence[tuple[int, int]], results: Sequence[_PairResult]
+    i: int,
+    name: str,
+    pairs: Sequence[tuple[int, int]],
+    results: Sequence[_PairResult],
+    num_untested: int,
 ) -> Iterator[PairedTest]:
     """The tests of the score at place `i`, its p-values corrected for all pairs."""
-    bootstrap = holm([float(result.p_bootstrap[i]) for result in results])
+    bootstrap = holm([float(result.p_bootstrap[i]) for result in results], num_untested)
     randomisation = holm(
-        [None if r.p_randomisation is None else float(r.p_randomisation[i]) for r in results]
+        [None if r.p_randomisation is None else float(r.p_randomisation[i]) for r in results],
+        num_untested,
     )
-    seeds = holm([result.p_seeds[i] for result in results])
+    seeds = holm([result.p_seeds[i] for result in results], num_untested)
     for k, (pair, result) in enumerate(zip(pairs, results, strict=True)):
         low, high = map(float, result.ends[:, i])
         p_bootstrap = bootstrap[k]
@@ -173,13 +182,18 @@ def _adjusted(
         yield PairedTest(pair, name, difference, low, high, p_bootstrap, randomisation[k], seeds[k])
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjust p-values of one family for being several; those that are None stay out of it."""
+def holm(p_values: Sequence[float | None], num_untested: int = 0) -> list[float | None]:
+    """Adjust p-values of one family for being several.
+
+    Args:
+        p_values: those that are None stay out of the family.
+        num_untested: further members of it, whose p-values are not known.
+    """
     known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     largest = 0.0
     for rank, (p, i) in enumerate(known):
-        largest = max(largest, min(1.0, p * (len(known) - rank)))
+        largest = max(largest, min(1.0, p * (len(known) + num_untested - rank)))
         adjusted[i] = largest
     return adjusted
 
@@ -313,12 +327,16 @@ def _blocks(num_resamples: int, num_images: int) -> Iterator[int]:
 
 
 def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Two-sided p-value of Welch's t-test; None where either side has fewer than two values."""
+    """Two-sided p-value of Welch's t-test.
+
+    None where either side has fewer than two values, or the means differ and neither side varies:
+    nothing then says by how much seeds make a mean vary.
+    """
     if min(len(first), len(second)) < 2:
         return None
     a, b = stdev(first) ** 2 / len(first), stdev(second) ** 2 / len(second)
     difference = fmean(first) - fmean(second)
     if a + b == 0:
-        return 1.0 if difference == 0 else 0.0
+        return 1.0 if difference == 0 else None
     freedom = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
     return two_sided_t(abs(difference) / math.sqrt(a + b), freedom)

@@ -161,6 +161,5 @@ class SelfCritical(Objective):
             logits = logits.float() / self.temperature
         # What is never drawn leaves its probability to the others.
         never = torch.tensor([PAD_ID, START_ID, UNKNOWN_ID], device=device)
-        words = torch.cat([targets.unsqueeze(-1), never.expand(len(targets), -1)], 1)
-        gathered = log_probabilities(logits, words)
-        return gathered[:, 0] - torch.log1p(-gathered[:, 1:].exp().sum(-1)), captions
+        logits = logits.index_fill(1, never, -torch.inf)
+        return log_probabilities(logits, targets.unsqueeze(-1))[:, 0], captions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -9,12 +10,12 @@ from captionlab.evaluation.result import Prediction
 from captionlab.metrics import registry
 from captionlab.metrics.protocol import Score
 from captionlab.metrics.resampling import CorpusStatistics
-from captionlab.metrics.significance import Interval, PairedTest, compare
+from captionlab.metrics.significance import NUM_RESAMPLES, Interval, PairedTest, compare
 from captionlab.reports.table import Column, Row, Table
 
 _NUM_SHOWN = 3  # scores; significance.csv has all
 # Systems of which every pair is tested. 10,000 resamples give no p below 1e-4, which is above 0.05
-# when corrected for the 528 pairs of 33 systems.
+# when corrected for the 528 pairs of 33 systems: more systems take more resamples.
 _MOST_PAIRED = 32
 
 _HOW_TO_READ = (
@@ -22,16 +23,17 @@ _HOW_TO_READ = (
     "images like these?): 95 % interval of the paired bootstrap, and p of approximate "
     "randomisation (of the bootstrap where the numbers of seeds differ). *Over seeds* (would the "
     "systems differ if trained again?): p of Welch's t-test, which needs two seeds of each. All p "
-    f"are two-sided and corrected after Holm for all pairs (above {_MOST_PAIRED} systems, those "
-    "with the best); `significance.csv` has every pair and score. What differs over images from "
-    "one seed may still be the luck of that seed."
+    f"are two-sided and corrected after Holm for all pairs (of more than {_MOST_PAIRED} systems, "
+    "only those with the best are tested); `significance.csv` has every pair and score. What "
+    "differs over images from one seed may still be the luck of that seed."
 )
 
 
 class Differences:
     """Intervals of systems' scores, and tests of each pair.
 
-    Of more than 32 systems, only pairs with the best are tested.
+    Of more than 32 systems, only pairs with the best are tested; which is the best is known from
+    the same images, so that p-values are corrected for all pairs.
 
     Args:
         names: of the systems, the best first.
@@ -45,7 +47,12 @@ class Differences:
     def __init__(self, names: Sequence[str], systems: Sequence[Sequence[CorpusStatistics]]) -> None:
         self.names = list(names)
         of_best = [(0, i) for i in range(1, len(systems))]
-        significance = compare(systems, pairs=of_best if len(systems) > _MOST_PAIRED else None)
+        share = math.comb(len(systems), 2) / math.comb(_MOST_PAIRED, 2)
+        significance = compare(
+            systems,
+            NUM_RESAMPLES * max(1, math.ceil(share)),
+            pairs=of_best if len(systems) > _MOST_PAIRED else None,
+        )
         self.intervals: list[dict[str, Interval]] = significance.intervals
         self.tests: list[PairedTest] = significance.tests
 

@@ -22,7 +22,7 @@ from captionlab import __version__
 from captionlab.batches.datamodule import CaptionDataModule, sharing_of
 from captionlab.captioner.captioner import Captioner
 from captionlab.captioner.load import initialise
-from captionlab.captioner.parts import precision_of
+from captionlab.captioner.parts import build_tokenizer, precision_of
 from captionlab.config import build
 from captionlab.devices import find_device
 from captionlab.evaluation.result import Prediction, Result, Training
@@ -95,8 +95,8 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
     quieten()
     leads = is_leader(config["trainer"])
     set_rank(rank(config["trainer"]))
-    device = find_device(config["trainer"]["accelerator"])
-    precision = precision_of(config, device)
+    first = find_device(config["trainer"]["accelerator"], config["trainer"]["devices"])
+    precision = precision_of(config, first)  # of all processes
     loggers = _loggers(config, folder)
     monitor = config["monitor"]
     callbacks = [
@@ -104,10 +104,12 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
         best_checkpoint(folder.checkpoints, monitor),
     ]
     trainer = build.build_trainer(config, precision, loggers, callbacks, folder.path)
+    device = trainer.strategy.root_device  # of this process
+    config_here = {**config, "trainer": {**config["trainer"], "precision": precision}}
     sizes = config["data"]["batch_size"], config["data"].get("batch_size_per_device", False)
     sharing_of(trainer).images_per_step(*sizes)  # refused before an hour of encoding
     keep_freed_memory()
-    data = build.build_data(config)
+    data = build.build_data(config_here, device)
     return_freed_memory()
     keep_num_threads(folder)
     if leads:
@@ -116,8 +118,10 @@ def _execute(config: Config, folder: RunFolder) -> Result | None:
             **_made_with(device, formats, trainer.world_size),
             corpus=data.corpus.fingerprint,
             features=data.features["name"],
+            encode_dtype=data.features.get("encode_dtype"),  # of a store, perhaps another's
         )
-    module = build.build_module(config, data, {"config": config, "features": _named(data.features)})
+    facts = {"config": config, "features": _named(data.features)}
+    module = build.build_module(config_here, data, facts)
     last, best = _train(config, folder, data, module, trainer)
     if not config["test"]:
         _leave_untested(folder, leads)
@@ -171,7 +175,12 @@ def _score(
     captions = {image: data.vocabulary.decode(h.tokens) for image, h in hypotheses.items()}
     with bar("scoring captions", None, ""):
         result, predictions = score_captions(
-            data.corpus, "test", captions, truth=data.dataset.truth, seed=config["seed"]
+            data.corpus,
+            "test",
+            captions,
+            truth=data.dataset.truth,
+            seed=config["seed"],
+            caption_tokenizer=build_tokenizer(config),
         )
     own = [hypotheses[prediction.image_id] for prediction in predictions]
     return result, [

@@ -27,7 +27,7 @@ def check_requirements(values: Mapping[str, Any]) -> None:
     Raises:
         CaptionLabError: naming the option and what is missing.
     """
-    find_device(values["trainer"]["accelerator"])
+    find_device(values["trainer"]["accelerator"], values["trainer"]["devices"])
     check_devices(values["trainer"], len(gpus()))
     check_step(values["trainer"])
     check_writable(Path(values["cache_dir"]), "cache_dir")

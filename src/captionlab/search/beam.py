@@ -85,7 +85,12 @@ class BeamSearch(Search):
     def max_captions(self) -> int:
         return self.beam_size
 
-    def __call__(self, decoder: Decoder, features: ImageFeatures) -> list[Hypothesis]:
+    def __call__(
+        self,
+        decoder: Decoder,
+        features: ImageFeatures,
+        image_ids: Sequence[str] | None = None,
+    ) -> list[Hypothesis]:
         return [captions[0] for captions in self._find(decoder, features, 1)]
 
     def n_best(self, decoder: Decoder, features: ImageFeatures) -> list[list[Hypothesis]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from captionlab.decoders import Decoder
@@ -18,7 +20,12 @@ class GreedySearch(Search):
     """
 
     @without_gradients
-    def __call__(self, decoder: Decoder, features: ImageFeatures) -> list[Hypothesis]:
+    def __call__(
+        self,
+        decoder: Decoder,
+        features: ImageFeatures,
+        image_ids: Sequence[str] | None = None,
+    ) -> list[Hypothesis]:
         state = decoder.start(features)
         token = torch.full((len(features),), START_ID, device=features.pooled.device)
         done = torch.zeros_like(token, dtype=torch.bool)

@@ -57,6 +57,10 @@ def word_predictions(
         captions: one for each image.
     """
     tokens = caption_tokens([[caption] for caption in captions], features.pooled.device)
+    if tokens.shape[-1] == 1:  # no caption has a token to predict
+        nothing = features.grid.new_zeros(0, features.grid.shape[1])
+        none = WordPredictions(features.pooled.new_zeros(0), nothing if decoder.attends else None)
+        return [none] * len(captions)
     logits, targets, numbers, attention = decoder(features, tokens)
     losses = functional.cross_entropy(logits.float(), targets, reduction="none")
     own = [numbers == i for i in range(len(captions))]

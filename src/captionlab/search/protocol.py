@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -30,10 +31,21 @@ class Search(ABC):
 
     @abstractmethod
     @without_gradients
-    def __call__(self, decoder: Decoder, features: ImageFeatures) -> list[Hypothesis]:
+    def __call__(
+        self,
+        decoder: Decoder,
+        features: ImageFeatures,
+        image_ids: Sequence[str] | None = None,
+    ) -> list[Hypothesis]:
         """The best caption of each of B images; deterministic, and always a caption.
 
         The decoder's own training mode is used: call `eval` first.
+
+        Args:
+            decoder: of any kind.
+            features: of the images.
+            image_ids: B names, for a search that draws: what it draws for an image depends on its
+                name, not on the batch. None for their places in the batch.
         """
 
     def n_best(self, decoder: Decoder, features: ImageFeatures) -> list[list[Hypothesis]]:

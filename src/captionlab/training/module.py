@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -21,6 +22,7 @@ from captionlab.batches import Batch, BatchPart
 from captionlab.decoders import Decoder
 from captionlab.decoders.conditioning import fix_statistics
 from captionlab.encoders import Encoder
+from captionlab.errors import ConfigError
 from captionlab.images.preprocessing import normalise
 from captionlab.metrics import CaptionMetrics
 from captionlab.objectives import Mean, Objective, num_targets, total
@@ -235,19 +237,25 @@ class CaptioningModule(pl.LightningModule):
         # Before the checkpoint callbacks: what they save has this epoch's time and score in it.
         self.train_seconds += time.perf_counter() - self._epoch_began
         self._in_epoch = False
-        self._log_epoch()
+        loss = float(self.mean_train_loss)  # the same in all processes
+        self._log_epoch(loss)
+        if not math.isfinite(loss):
+            epoch = self.current_epoch + 1
+            raise ConfigError(
+                f"the training diverged: the mean loss of epoch {epoch} is {loss}; "
+                "lower optimizer.lr, or set trainer.precision=32-true."
+            )
         schedule = self.lr_schedulers()
         if isinstance(schedule, ReduceLROnPlateau):
             schedule.step(float(self.trainer.callback_metrics[self.monitor]))
 
-    def _log_epoch(self) -> None:
+    def _log_epoch(self, loss: float) -> None:
         """Log the epoch's loss; Lightning would hand it to the loggers after the checkpoint.
 
         A run killed in between would resume in the next epoch, and never log this one.
         """
-        name, loss = "train/loss_epoch", self.mean_train_loss
-        self.log(name, loss, logger=False)
-        values = {name: float(loss), "epoch": self.current_epoch}
+        self.log("train/loss_epoch", loss, logger=False)
+        values = {"train/loss_epoch": loss, "epoch": self.current_epoch}
         for logger in self.loggers:
             logger.log_metrics(values, step=self.global_step - 1)
             logger.save()

@@ -43,9 +43,7 @@ class TrainerOptions:
     accelerator: str
     devices: int | str | list[int]
     num_nodes: Count
-    precision: Literal[
-        "auto", "32-true", "32", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"
-    ]
+    precision: Literal["auto", "32-true", "32", "bf16-mixed", "16-mixed"]
     max_epochs: Count
     gradient_clip_val: NonNegative | None
     log_every_n_steps: Count
