@@ -14,7 +14,7 @@ from captionlab.locks import Owner, is_fresh
 # Counts changes of the code after which the same configuration gives another result, beyond what
 # another seed would. A run made by an older version is another run, so that a mended fault is never
 # answered from disk.
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 State = Literal["queued", "running", "stopped", "failed", "complete"]
 Condition = Literal["queued", "running", "stopped", "failed", "complete", "dead"]
 # Reasons of stopped runs that wait for nobody: with test=false, and by `captionlab tune`.
