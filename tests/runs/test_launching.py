@@ -96,6 +96,83 @@ def test_what_is_left_of_a_sweep_computes_with_as_many_threads_as_all_of_it(
     assert found.read_text() == "4"
 
 
+def sweep_of(*runs: SweepRun) -> dict[int, SweepRun]:
+    return dict(enumerate(runs, 1))
+
+
+def local_launcher(num_runs: int, n_jobs: int = 1) -> LocalLauncher:
+    """On a machine without cards."""
+    launcher = LocalLauncher(n_jobs)
+    launcher._gpus, launcher.num_runs = [], num_runs
+    return launcher
+
+
+def test_an_interrupted_sweep_leaves_what_another_sweep_did_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, waiting, trained, done = (sweep_run(tmp_path / name) for name in "abcd")
+
+    def interrupt(*_: object) -> None:
+        trained.folder.set_state("running")
+        done.folder.set_state("complete")
+        raise KeyboardInterrupt
+
+    launcher = local_launcher(4)
+    monkeypatch.setattr(launcher, "_start", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        launcher.run_all(sweep_of(first, waiting, trained, done))
+    states = [run.folder.condition for run in (waiting, trained, done)]
+    assert states == ["stopped", "running", "complete"]
+
+
+def test_a_run_that_another_sweep_completed_is_not_queued_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = sweep_run(tmp_path / "a")
+    done.folder.set_state("complete")
+    launcher = local_launcher(1)
+    monkeypatch.setattr(launcher, "_start", lambda *_: sys.exit(done.folder.state))
+    with pytest.raises(SystemExit, match="complete"):
+        launcher.run_all(sweep_of(done))
+
+
+@pytest.mark.parametrize("how", ["ends", "is stopped"])
+def test_a_process_that_waited_for_another_sweep_does_not_end_its_run(
+    tmp_path: Path, how: str
+) -> None:
+    code = "import sys; sys.exit(1)" if how == "ends" else "import time; time.sleep(60)"
+    run = replace(sweep_run(tmp_path / "a"), command=[sys.executable, "-c", code])
+    launcher = local_launcher(1)
+    launcher.open([])
+    run.folder.set_state("running")  # by this process, which is alive
+    process = launcher._start(1, run, [], 0)
+    if how == "ends":
+        process.popen.wait()
+        launcher.release(process)
+    else:
+        local.stop([process])
+    assert run.folder.condition == "running"
+
+
+def test_a_run_whose_process_was_killed_has_failed(tmp_path: Path) -> None:
+    code = (
+        "import dataclasses, json, os, signal\n"
+        "from captionlab.locks import Owner\n"
+        "status = {'state': 'running', **dataclasses.asdict(Owner.current())}\n"
+        f"with open({str(tmp_path / 'a' / 'status.json')!r}, 'w') as file:\n"
+        "    json.dump(status, file)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    run = replace(sweep_run(tmp_path / "a"), command=[sys.executable, "-c", code])
+    run.folder.set_state("queued")
+    launcher = local_launcher(1)
+    launcher.open([])
+    process = launcher._start(1, run, [], 0)
+    process.popen.wait()
+    launcher.release(process)
+    assert run.folder.state == "failed"
+
+
 def test_ports_are_distinct() -> None:
     assert len(set(machine.free_ports(20))) == 20
 

@@ -74,7 +74,7 @@ class Search(local.LocalLauncher):
         except BaseException:
             local.stop([job.process for job in self._jobs if job.process is not None])
             for job in self._jobs:
-                if job.process is None:
+                if job.process is None and job.run.folder.state == "queued":
                     job.run.folder.set_state("stopped", "stopped before it started")
             raise
 
