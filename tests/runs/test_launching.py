@@ -13,7 +13,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from captionlab.errors import ConfigError
+from captionlab.errors import ConfigError, RunError
 from captionlab.options import options_of
 from captionlab.runs.folder import RunFolder
 from captionlab.runs.launching import cluster, local, machine, slurm
@@ -226,8 +226,8 @@ def element(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> slurm._Element:
     return slurm._Element(1, run, tmp_path / "array.sh", "5_1")
 
 
-def launcher() -> slurm.SlurmLauncher:
-    launcher = slurm.SlurmLauncher(max_requeues=2)
+def launcher(wait: bool = True) -> slurm.SlurmLauncher:
+    launcher = slurm.SlurmLauncher(max_requeues=2, wait=wait)
     launcher.num_runs = 1
     return launcher
 
@@ -277,6 +277,20 @@ def test_a_cluster_that_is_silent_is_not_waited_for_without_end(
     monkeypatch.setattr(slurm, "_SILENCE_SECONDS", 0.0)
     with pytest.raises(Exception, match="squeue gives no answer"):
         launcher()._wait([element])
+
+
+def test_a_silent_cluster_gets_no_run_a_second_time(
+    element: slurm._Element, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    submitted = list[list[int]]()
+    monkeypatch.setattr(cluster, "submit", lambda script, array, m: submitted.append(array) or "6")
+    monkeypatch.setattr(cluster, "queued_elements", lambda: None)
+    slurm._remember(element)
+    with pytest.raises(RunError, match=r"squeue gives no answer .* when the cluster is back"):
+        launcher(wait=False).run_all(sweep_of(element.run, sweep_run(tmp_path / "new")))
+    assert submitted == []
+    launcher(wait=False).run_all(sweep_of(sweep_run(tmp_path / "new")))
+    assert [list(array) for array in submitted] == [[1]], "nothing of it can be in the queue"
 
 
 def test_runs_with_different_encoders_start_first(tmp_path: Path) -> None:
