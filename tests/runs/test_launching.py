@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra._internal.callbacks import Callbacks
+from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from captionlab.errors import ConfigError, RunError
 from captionlab.options import options_of
+from captionlab.run_files import State
 from captionlab.runs.folder import RunFolder
 from captionlab.runs.launching import cluster, local, machine, slurm
-from captionlab.runs.launching.launcher import SweepRun
+from captionlab.runs.launching.launcher import SweepLauncher, SweepRun
 from captionlab.runs.launching.local import LocalLauncher
 from captionlab.runs.launching.script import array_script
+from captionlab.runs.main import config_loader
 from tests.support.configs import CONF
 
 
@@ -171,6 +175,46 @@ def test_a_run_whose_process_was_killed_has_failed(tmp_path: Path) -> None:
     process.popen.wait()
     launcher.release(process)
     assert run.folder.state == "failed"
+
+
+def prepared(
+    launcher: SweepLauncher, folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str
+) -> tuple[RunFolder, list[str]]:
+    """Set up a launcher as `run.py -m` does; the folder and the overrides of its one run."""
+    monkeypatch.setattr(sys, "argv", ["run.py", "-m"])
+    loader = config_loader(None)
+    words = [f"runs_dir={folder}", f"cache_dir={folder}", *overrides]
+    config = loader.load_configuration("config", words, RunMode.MULTIRUN)
+    context = HydraContext(config_loader=loader, callbacks=Callbacks())
+    launcher.setup(hydra_context=context, task_function=lambda _: None, config=config)
+    return launcher._compose(words, set()).folder, words
+
+
+def test_a_stopped_sweep_is_refused_where_it_would_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = LocalLauncher()
+    folder, words = prepared(launcher, tmp_path, monkeypatch, "trainer.devices=2")
+    folder.set_state("stopped")
+    monkeypatch.setattr(machine, "gpus", lambda: ["0"])
+    monkeypatch.setattr(launcher, "run_all", lambda runs: None)
+    with pytest.raises(SystemExit, match="devices=2 asks for 2 GPUs, found 1"):
+        launcher.launch([words], 0)
+
+
+@pytest.mark.parametrize("state", ["complete", "failed"])
+def test_a_sweep_that_is_answered_needs_nothing_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    launcher = slurm.SlurmLauncher()
+    folder, words = prepared(launcher, tmp_path, monkeypatch, "retry=none")
+    folder.set_state(state)
+    monkeypatch.setattr(RunFolder, "read_result", lambda self: None)
+    monkeypatch.setenv("PATH", "")  # no SLURM
+    launcher.launch([words], 0)
+    folder.set_state("stopped")
+    with pytest.raises(SystemExit, match="sbatch is not on this machine"):
+        launcher.launch([words], 0)
 
 
 def test_ports_are_distinct() -> None:

@@ -27,7 +27,6 @@ from captionlab.config.overrides import explain
 from captionlab.errors import CaptionLabError
 from captionlab.files import is_full, unwritable
 from captionlab.options import check_options, options_of
-from captionlab.run_files import RunFiles
 from captionlab.runs.command import run_command
 from captionlab.runs.folder import RunFolder, missing_folders, remove_empty
 from captionlab.runs.identity import identity
@@ -91,7 +90,6 @@ class SweepLauncher(Launcher):
         self.num_runs = len(runs)
         waiting: dict[Path, tuple[int, SweepRun]] = {}
         try:
-            self.check_machine([run for run in runs if RunFiles(run.folder.path).state is None])
             for number, run in enumerate(runs, 1):
                 line = self._answer(run)
                 if line is not None:
@@ -99,6 +97,7 @@ class SweepLauncher(Launcher):
                 else:
                     waiting.setdefault(run.folder.path, (number, run))
             if waiting:
+                self.check_machine([run for _, run in waiting.values()])
                 self.run_all(dict(waiting.values()))
         except CaptionLabError as error:
             self._refuse(str(error))
