@@ -68,6 +68,11 @@ MISTAKES: dict[str, Sequence[tuple[str, str]]] = {
         ("+callbacks.x._target_=nope.Nope", "callbacks.x._target_=nope.Nope cannot be imported"),
         ("+trainer.max_epoch=3", "did you mean trainer.max_epochs?"),
         ("tokenizer=spacy tokenizer.language=klingon", "klingon"),
+        ("-m tokenizer=spacy tokenizer.language=en,klingon", "'klingon' is unknown to spaCy"),
+        (
+            "-m +callbacks.x._target_=pytorch_lightning.Callback,nope.Nope",
+            "callbacks.x._target_=nope.Nope cannot be imported",
+        ),
     ],
     "places": [
         ("data=flickr8k data.root=/nowhere", "data.root=/nowhere is not a folder; set data.root"),

@@ -317,6 +317,7 @@ LSTM_GRU = "decoder=lstm,gru"
         (["decoder.dropout=tag(log, range(1,3))"], "of an interval"),
         (["decoder=choice(lstm)"], "leaves nothing to choose"),
         (["seed=0,1,2"], "seed cannot be searched"),
+        (["tokenizer=spacy", "tokenizer.language=en,klingon"], "'klingon' is unknown to spaCy"),
         ([LSTM_GRU, "decoder.dropout=2"], r"decoder\.dropout must be"),
         ([LSTM_GRU, "-m"], "leave -m out"),
         ([LSTM_GRU, "hydra/launcher=slurm"], "use --workers N, or start the command several times"),

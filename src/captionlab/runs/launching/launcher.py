@@ -7,7 +7,6 @@ which under `-m` would run the whole sweep once per rank (pytorch-lightning #113
 
 from __future__ import annotations
 
-import json
 import sys
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
@@ -160,7 +159,7 @@ class SweepLauncher(Launcher):
         """A run's configuration, checked; a mistake stops the sweep before its first run."""
         # Hydra imports this module at every start, and these bring torch.
         from captionlab.config.checks import check
-        from captionlab.runs.requirements import check_parts
+        from captionlab.runs.requirements import check_new_parts
 
         loader = self.context.config_loader
         try:
@@ -174,10 +173,8 @@ class SweepLauncher(Launcher):
             values = check(config)
             folder = RunFolder(Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir)
             folder.check_identity(identity(values))
-            parts = json.dumps([values[group] for group in ("trainer", "encoder", "logger")])
-            if parts not in self._checked and folder.state != "complete":
-                check_parts(values)
-                self._checked.add(parts)
+            if folder.state != "complete":
+                check_new_parts(values, self._checked)
         except CaptionLabError as error:
             self._refuse(f"{' '.join(overrides)}: {error}")
         return SweepRun(
