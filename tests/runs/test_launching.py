@@ -202,6 +202,22 @@ def test_a_stopped_sweep_is_refused_where_it_would_wait_for_ever(
         launcher.launch([words], 0)
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("decoder.hiden_dim=8", r"decoder.hiden_dim=8: .* did you mean decoder\.hidden_dim\?"),
+        ("seed=${nowhere}", "Interpolation key 'nowhere' not found"),
+    ],
+)
+def test_mistakes_of_a_sweeper_that_composes_nothing_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, message: str
+) -> None:
+    launcher = LocalLauncher()
+    _, words = prepared(launcher, tmp_path, monkeypatch)
+    with pytest.raises(SystemExit, match=message):
+        launcher.launch([[*words, word]], 0)
+
+
 @pytest.mark.parametrize("state", ["complete", "failed"])
 def test_a_sweep_that_is_answered_needs_nothing_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State

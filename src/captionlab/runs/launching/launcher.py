@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from captionlab.config.composition import SweepLoader
 from captionlab.config.overrides import explain
@@ -108,8 +109,16 @@ class SweepLauncher(Launcher):
 
     def _repeated(self, overrides: list[str]) -> list[list[str]]:
         """A combination once for each of its seeds."""
-        config = self.context.config_loader.load_sweep_config(self.config, overrides)
-        number, first = config.repeats, config.seed
+        loader = self.context.config_loader
+        try:
+            config = loader.load_sweep_config(self.config, overrides)
+        except HydraException as error:  # of a sweeper that composes nothing itself
+            told = explain(error, overrides, loader, self.config.hydra.job.config_name)
+            self._refuse(f"{' '.join(overrides)}: {told}")
+        try:
+            number, first = config.repeats, config.seed
+        except OmegaConfBaseException:  # reported where it is checked
+            return [overrides]
         if not (isinstance(number, int) and isinstance(first, int)) or number <= 1:
             return [overrides]  # what is no number is reported where it is checked
         others = [o for o in overrides if not o.startswith(("seed=", "repeats="))]
@@ -161,13 +170,8 @@ class SweepLauncher(Launcher):
         from captionlab.config.checks import check
         from captionlab.runs.requirements import check_new_parts
 
-        loader = self.context.config_loader
+        config = self.context.config_loader.load_sweep_config(self.config, overrides)
         try:
-            try:
-                config = loader.load_sweep_config(self.config, overrides)
-            except HydraException as error:
-                name = self.config.hydra.job.config_name
-                raise explain(error, overrides, loader, name) from error
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = 0
             values = check(config)
