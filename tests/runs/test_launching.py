@@ -240,7 +240,7 @@ def test_ports_are_distinct() -> None:
 def test_the_script_gives_each_element_its_command_as_it_stands(tmp_path: Path) -> None:
     odd = ["echo", "a b", "$HOME", "it's", "[1,2]", "*"]
     script = array_script(
-        {"time": "1:00", "account": None},
+        {"time": "1:00", "account": None, "output": "/a b/it's #1/%a.log"},
         ["--constraint=x"],
         ["cd /"],
         ["--cpus-per-task=2"],
@@ -248,7 +248,10 @@ def test_the_script_gives_each_element_its_command_as_it_stands(tmp_path: Path) 
         {"OMP_NUM_THREADS": "2"},
         max_requeues=1,
     )
-    assert "#SBATCH --time=1:00\n#SBATCH --constraint=x\n" in script
+    directives = [line for line in script.splitlines() if line.startswith("#SBATCH ")]
+    output = "--output='/a b/it'\"'\"'s #1/%a.log'"  # sbatch reads quotes as a shell does
+    options = ["--time=1:00", output, "--constraint=x"]
+    assert directives == [f"#SBATCH {option}" for option in options]
     assert "account" not in script
     srun = tmp_path / "srun"
     srun.write_text('#!/bin/bash\nshift\nexec "$@"\n')
