@@ -147,11 +147,13 @@ def test_pruned_trials_are_run_again_only_where_they_are_named(
 ) -> None:
     trial = RunFolder(tmp_path / "a")
     reason = f"{PRUNED} by `captionlab tune` after epoch 2"
-    trial.set_state("stopped", reason, command=[sys.executable, "-c", "print('ran again')"])
+    code = "import sys; print('ran again with', *sys.argv[1:])"
+    words = ["seed=1", "test=False", "++test=false"]
+    trial.set_state("stopped", reason, command=[sys.executable, "-c", code, *words])
     assert main(["runs", "retry", str(tmp_path)]) == 0
     assert "ran again" not in capfd.readouterr().out
     assert main(["runs", "retry", str(trial.path)]) == 0
-    assert "ran again" in capfd.readouterr().out
+    assert "ran again with seed=1\n" in capfd.readouterr().out, "it is tested, too"
 
 
 def test_living_runs_are_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,7 +133,7 @@ class Search(local.LocalLauncher):
             self.study.fail(trial, f"the same as trial {twin.number + 1}")
             self.say(trial.number + 1, run, f": the same as trial {twin.number + 1}")
             return
-        run.folder.set_state("queued", command=_tested(run))
+        run.folder.set_state("queued", command=run.command)
         self._jobs.append(_Job(trial, run, self.study.num_reported(trial), ExitStack()))
         self._jobs[-1].heartbeat.enter_context(beating(run.folder.status_path))
 
@@ -155,7 +155,7 @@ class Search(local.LocalLauncher):
                 local.stop([job.process])
                 if not is_trained(job.run.folder):
                     reason = f"{PRUNED} by `captionlab tune` after epoch {epoch + 1}"
-                    job.run.folder.set_state("stopped", reason, command=_tested(job.run))
+                    job.run.folder.set_state("stopped", reason, command=job.run.command)
                 return True
         return has_ended
 
@@ -187,11 +187,6 @@ class Search(local.LocalLauncher):
                 )
             return
         self._failures = 0
-
-
-def _tested(run: SweepRun) -> list[str]:
-    """The command of a trial's run that tests it, too, for whoever retries it."""
-    return [word for word in run.command if word != "test=false"]
 
 
 def is_trained(folder: RunFiles) -> bool:
