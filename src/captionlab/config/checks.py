@@ -153,7 +153,7 @@ def _check_run(config: Mapping[str, Any]) -> None:
 
 
 def _check_init_from(source: str | None) -> None:
-    """What it was trained with is compared when the run's own vocabulary is known."""
+    """Its vocabulary and sizes are compared later, when those of this run are known."""
     if source is None:
         return
     path = Path(source)
