@@ -84,11 +84,35 @@ def test_the_lock_of_a_machine_that_died_is_taken_when_its_heartbeat_stops(
     thread.join()
 
 
+@pytest.mark.parametrize("host", ["here", "elsewhere"])
+def test_clocks_of_machines_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """Of a machine that died, and of one that died while it broke a lock."""
+    monkeypatch.setattr(locks, "STALE_SECONDS", 0.3)
+    monkeypatch.setattr(locks, "_POLL_SECONDS", 0.02)
+    owner = replace(Owner.current(), host="elsewhere")
+    write(tmp_path / "lock", owner)
+    write(tmp_path / "lock.break", dead() if host == "here" else owner)
+    for path in tmp_path.iterdir():
+        os.utime(path, (time.time() + 10_000,) * 2)
+    taken = threading.Event()
+
+    def take() -> None:
+        with OwnedLock(tmp_path / "lock").hold():
+            taken.set()
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    assert taken.wait(20)
+    thread.join()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_killed_process_of_those_that_wait_harms_nobody(tmp_path: Path) -> None:
     write(tmp_path / "lock", dead())
     breaking = tmp_path / "lock.break"
     write(breaking, dead())
-    os.utime(breaking, (0, 0))
     with OwnedLock(tmp_path / "lock").hold():
         assert not breaking.exists()
 

@@ -119,42 +119,32 @@ class OwnedLock:
             with beating(self.path):
                 yield
         finally:
-            if self._owner() == Owner.current():
+            if _owner_of(self.path) == Owner.current():
                 self.path.unlink(missing_ok=True)
 
     def _wait(self, on_wait: Callable[[], object] | None) -> None:
-        watch, is_first = _Watch(self.path), True
+        lock, breaking, is_first = _Watch(self.path), _Watch(self._breaking), True
         while not self._create(self.path):
-            owner = self._owner()
-            alive = owner.is_alive() if owner is not None else None
-            if alive is False or (alive is None and watch.is_still):
-                self._break()
+            if lock.is_abandoned:
+                self._break(lock, breaking)
                 continue
             if is_first and on_wait is not None:
                 on_wait()
             is_first = False
             time.sleep(_POLL_SECONDS)
 
-    def _break(self) -> None:
+    def _break(self, lock: _Watch, breaking: _Watch) -> None:
         """Remove a dead owner's file; `.break` makes sure that one process alone does."""
         if not self._create(self._breaking):
-            if not is_fresh(self._breaking):  # that process died, too
+            if breaking.is_abandoned:  # that process died, too
                 self._breaking.unlink(missing_ok=True)
             time.sleep(_POLL_SECONDS)
             return
         try:
-            owner = self._owner()
-            alive = owner.is_alive() if owner is not None else None
-            if alive is False or (alive is None and not is_fresh(self.path)):
+            if lock.is_abandoned:
                 self.path.unlink(missing_ok=True)
         finally:
             self._breaking.unlink(missing_ok=True)
-
-    def _owner(self) -> Owner | None:
-        try:
-            return Owner.from_json(json.loads(self.path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):  # just removed, or not yet filled
-            return None
 
     @staticmethod
     def _create(path: Path) -> bool:
@@ -172,7 +162,7 @@ class OwnedLock:
 
 
 class _Watch:
-    """Notices that a file is no longer touched; the clocks of two machines are not compared."""
+    """Notices that a file's owner is gone; the clocks of two machines are not compared."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -180,7 +170,14 @@ class _Watch:
         self._since = time.monotonic()
 
     @property
-    def is_still(self) -> bool:
+    def is_abandoned(self) -> bool:
+        """Whether the owner's process is gone, or its heartbeat where that cannot be told."""
+        owner = _owner_of(self._path)
+        alive = owner.is_alive() if owner is not None else None
+        return self._is_still if alive is None else not alive
+
+    @property
+    def _is_still(self) -> bool:
         """Whether it was not touched for `STALE_SECONDS` while this was asked."""
         try:
             touched = self._path.stat().st_mtime_ns
@@ -189,6 +186,13 @@ class _Watch:
         if touched != self._seen:
             self._seen, self._since = touched, time.monotonic()
         return time.monotonic() - self._since > STALE_SECONDS
+
+
+def _owner_of(path: Path) -> Owner | None:
+    try:
+        return Owner.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # just removed, or not yet filled
+        return None
 
 
 @cache

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchvision.models import get_model
 
-from captionlab.captioner.load import initialise, load_ensemble, load_run
+from captionlab.captioner.load import initialise, load_ensemble, load_run, override
 from captionlab.config import build
 from captionlab.corpora import CaptionCorpus
 from captionlab.decoders import Decoder
@@ -19,6 +19,7 @@ from captionlab.errors import ConfigError, RunError
 from captionlab.evaluation.likelihood import perplexity, retrieval, sample
 from captionlab.runs.folder import RunFolder
 from captionlab.types import Hypothesis
+from tests.support.configs import checked
 from tests.support.runs import Place
 
 
@@ -78,6 +79,32 @@ def test_runs_of_other_words_or_data_do_not_write_together(place: Place) -> None
     RunFolder(place.folder / "unfinished").set_state("running")
     with pytest.raises(RunError, match="is no finished run"):
         load_ensemble([run, place.folder / "unfinished"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["search.beam_size=["], r"search\.beam_size must be a whole number .* 1, found \[\."),
+        (["search.length_penalty=-1"], r"length_penalty must be a number .* 0, found -1\.0\."),
+        (["search.length_penalty=abc"], r"length_penalty must be a number .* found abc\."),
+        (["search.min_length=30"], r"min_length must be at most max_length=20"),
+        (["search._target_=captionlab.search.Nope"], "Nope cannot be imported"),
+        (["search._target_=captionlab.search.SampleSearch"], r"search\.\w+ is missing"),
+        (["data.root=2024-99-99"], None),
+        (["search.length_penalty=1", "search.min_length=25", "search.max_length=30"], None),
+        (["search._target_=captionlab.search.GreedySearch"], None),
+    ],
+)
+def test_an_override_is_checked_as_the_option_that_it_is(
+    overrides: list[str], message: str | None
+) -> None:
+    config = checked()
+    if message is None:
+        assert override(config, overrides) != config
+        return
+    with pytest.raises(ConfigError, match=message) as error:
+        override(config, overrides)
+    assert "\n" not in str(error.value)
 
 
 def test_a_decoder_starts_from_a_run_or_a_checkpoint(place: Place) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from captionlab.captioner.best_run import best_run
 from captionlab.cli import main
@@ -15,8 +17,10 @@ from captionlab.errors import RunError
 from captionlab.evaluation.evaluate import evaluate
 from captionlab.evaluation.request import Request
 from captionlab.evaluation.result import Prediction, Result, Training
-from captionlab.run_files import PRUNED, RESULTS_VERSION
+from captionlab.run_files import PRUNED, RESULTS_VERSION, State
 from captionlab.runs.folder import RunFolder
+from captionlab.runs.launching import cluster
+from captionlab.runs.sweep import SweepComparison
 from tests.support.results import Results
 
 
@@ -143,11 +147,13 @@ def test_pruned_trials_are_run_again_only_where_they_are_named(
 ) -> None:
     trial = RunFolder(tmp_path / "a")
     reason = f"{PRUNED} by `captionlab tune` after epoch 2"
-    trial.set_state("stopped", reason, command=[sys.executable, "-c", "print('ran again')"])
+    code = "import sys; print('ran again with', *sys.argv[1:])"
+    words = ["seed=1", "test=False", "++test=false"]
+    trial.set_state("stopped", reason, command=[sys.executable, "-c", code, *words])
     assert main(["runs", "retry", str(tmp_path)]) == 0
     assert "ran again" not in capfd.readouterr().out
     assert main(["runs", "retry", str(trial.path)]) == 0
-    assert "ran again" in capfd.readouterr().out
+    assert "ran again with seed=1\n" in capfd.readouterr().out, "it is tested, too"
 
 
 def test_living_runs_are_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +167,37 @@ def test_living_runs_are_not_removed(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert list(tmp_path.iterdir()) == []
     assert main(["runs", "list", str(tmp_path)]) == 1
     assert "there are no runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["stopped", "running"])
+def test_a_requeued_run_waits_on_the_cluster_and_is_left_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    state: State,
+) -> None:
+    monkeypatch.setattr(cluster, "queued_elements", lambda: {"7_1": "pending"})
+    folder = RunFolder(tmp_path / "a")
+    command = [sys.executable, "-c", "print('ran again')"]
+    folder.set_state(state, "stopped by SIGTERM", command=command)
+    status = folder.status_path.read_text().replace('"host": "', '"host": "node of ')
+    folder.status_path.write_text(status)
+    os.utime(folder.status_path, (0, 0))
+    assert folder.condition == ("stopped" if state == "stopped" else "dead")
+    folder.cluster_path.write_text('{"job": "7_1"}')
+    assert main(["runs", "list", "--json", str(tmp_path)]) == 0
+    (listed,) = json.loads(capfd.readouterr().out)
+    assert (listed["state"], listed["reason"]) == ("queued", "requeued by SLURM")
+    assert main(["runs", "retry", str(tmp_path)]) == 0
+    assert "ran again" not in capfd.readouterr().out
+    assert main(["runs", "remove", str(tmp_path)]) == 1
+    assert "SLURM job 7_1); stop it first" in capfd.readouterr().err
+    callback = SweepComparison()
+    callback.on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    assert "0 of 1 runs are complete, 1 are still to come" in capfd.readouterr().out
+    monkeypatch.setattr(cluster, "queued_elements", lambda: {})
+    assert main(["runs", "retry", str(tmp_path)]) == 0
+    assert "ran again" in capfd.readouterr().out
 
 
 def test_results_of_older_code_are_told_apart(

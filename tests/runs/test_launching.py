@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra._internal.callbacks import Callbacks
+from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
-from captionlab.errors import ConfigError
+from captionlab.errors import ConfigError, RunError
 from captionlab.options import options_of
+from captionlab.run_files import State
 from captionlab.runs.folder import RunFolder
 from captionlab.runs.launching import cluster, local, machine, slurm
-from captionlab.runs.launching.launcher import SweepRun
+from captionlab.runs.launching.launcher import SweepLauncher, SweepRun
 from captionlab.runs.launching.local import LocalLauncher
 from captionlab.runs.launching.script import array_script
+from captionlab.runs.main import config_loader
 from tests.support.configs import CONF
 
 
@@ -96,6 +100,139 @@ def test_what_is_left_of_a_sweep_computes_with_as_many_threads_as_all_of_it(
     assert found.read_text() == "4"
 
 
+def sweep_of(*runs: SweepRun) -> dict[int, SweepRun]:
+    return dict(enumerate(runs, 1))
+
+
+def local_launcher(num_runs: int, n_jobs: int = 1) -> LocalLauncher:
+    """On a machine without cards."""
+    launcher = LocalLauncher(n_jobs)
+    launcher._gpus, launcher.num_runs = [], num_runs
+    return launcher
+
+
+def test_an_interrupted_sweep_leaves_what_another_sweep_did_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, waiting, trained, done = (sweep_run(tmp_path / name) for name in "abcd")
+
+    def interrupt(*_: object) -> None:
+        trained.folder.set_state("running")
+        done.folder.set_state("complete")
+        raise KeyboardInterrupt
+
+    launcher = local_launcher(4)
+    monkeypatch.setattr(launcher, "_start", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        launcher.run_all(sweep_of(first, waiting, trained, done))
+    states = [run.folder.condition for run in (waiting, trained, done)]
+    assert states == ["stopped", "running", "complete"]
+
+
+def test_a_run_that_another_sweep_completed_is_not_queued_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = sweep_run(tmp_path / "a")
+    done.folder.set_state("complete")
+    launcher = local_launcher(1)
+    monkeypatch.setattr(launcher, "_start", lambda *_: sys.exit(done.folder.state))
+    with pytest.raises(SystemExit, match="complete"):
+        launcher.run_all(sweep_of(done))
+
+
+@pytest.mark.parametrize("how", ["ends", "is stopped"])
+def test_a_process_that_waited_for_another_sweep_does_not_end_its_run(
+    tmp_path: Path, how: str
+) -> None:
+    code = "import sys; sys.exit(1)" if how == "ends" else "import time; time.sleep(60)"
+    run = replace(sweep_run(tmp_path / "a"), command=[sys.executable, "-c", code])
+    launcher = local_launcher(1)
+    launcher.open([])
+    run.folder.set_state("running")  # by this process, which is alive
+    process = launcher._start(1, run, [], 0)
+    if how == "ends":
+        process.popen.wait()
+        launcher.release(process)
+    else:
+        local.stop([process])
+    assert run.folder.condition == "running"
+
+
+def test_a_run_whose_process_was_killed_has_failed(tmp_path: Path) -> None:
+    code = (
+        "import dataclasses, json, os, signal\n"
+        "from captionlab.locks import Owner\n"
+        "status = {'state': 'running', **dataclasses.asdict(Owner.current())}\n"
+        f"with open({str(tmp_path / 'a' / 'status.json')!r}, 'w') as file:\n"
+        "    json.dump(status, file)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    run = replace(sweep_run(tmp_path / "a"), command=[sys.executable, "-c", code])
+    run.folder.set_state("queued")
+    launcher = local_launcher(1)
+    launcher.open([])
+    process = launcher._start(1, run, [], 0)
+    process.popen.wait()
+    launcher.release(process)
+    assert run.folder.state == "failed"
+
+
+def prepared(
+    launcher: SweepLauncher, folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str
+) -> tuple[RunFolder, list[str]]:
+    """Set up a launcher as `run.py -m` does; the folder and the overrides of its one run."""
+    monkeypatch.setattr(sys, "argv", ["run.py", "-m"])
+    loader = config_loader(None)
+    words = [f"runs_dir={folder}", f"cache_dir={folder}", *overrides]
+    config = loader.load_configuration("config", words, RunMode.MULTIRUN)
+    context = HydraContext(config_loader=loader, callbacks=Callbacks())
+    launcher.setup(hydra_context=context, task_function=lambda _: None, config=config)
+    return launcher._compose(words, set()).folder, words
+
+
+def test_a_stopped_sweep_is_refused_where_it_would_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = LocalLauncher()
+    folder, words = prepared(launcher, tmp_path, monkeypatch, "trainer.devices=2")
+    folder.set_state("stopped")
+    monkeypatch.setattr(machine, "gpus", lambda: ["0"])
+    monkeypatch.setattr(launcher, "run_all", lambda runs: None)
+    with pytest.raises(SystemExit, match="devices=2 asks for 2 GPUs, found 1"):
+        launcher.launch([words], 0)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("decoder.hiden_dim=8", r"decoder.hiden_dim=8: .* did you mean decoder\.hidden_dim\?"),
+        ("seed=${nowhere}", "Interpolation key 'nowhere' not found"),
+    ],
+)
+def test_mistakes_of_a_sweeper_that_composes_nothing_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, message: str
+) -> None:
+    launcher = LocalLauncher()
+    _, words = prepared(launcher, tmp_path, monkeypatch)
+    with pytest.raises(SystemExit, match=message):
+        launcher.launch([[*words, word]], 0)
+
+
+@pytest.mark.parametrize("state", ["complete", "failed"])
+def test_a_sweep_that_is_answered_needs_nothing_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    launcher = slurm.SlurmLauncher()
+    folder, words = prepared(launcher, tmp_path, monkeypatch, "retry=none")
+    folder.set_state(state)
+    monkeypatch.setattr(RunFolder, "read_result", lambda self: None)
+    monkeypatch.setenv("PATH", "")  # no SLURM
+    launcher.launch([words], 0)
+    folder.set_state("stopped")
+    with pytest.raises(SystemExit, match="sbatch is not on this machine"):
+        launcher.launch([words], 0)
+
+
 def test_ports_are_distinct() -> None:
     assert len(set(machine.free_ports(20))) == 20
 
@@ -103,7 +240,7 @@ def test_ports_are_distinct() -> None:
 def test_the_script_gives_each_element_its_command_as_it_stands(tmp_path: Path) -> None:
     odd = ["echo", "a b", "$HOME", "it's", "[1,2]", "*"]
     script = array_script(
-        {"time": "1:00", "account": None},
+        {"time": "1:00", "account": None, "output": "/a b/it's #1/%a.log"},
         ["--constraint=x"],
         ["cd /"],
         ["--cpus-per-task=2"],
@@ -111,7 +248,10 @@ def test_the_script_gives_each_element_its_command_as_it_stands(tmp_path: Path) 
         {"OMP_NUM_THREADS": "2"},
         max_requeues=1,
     )
-    assert "#SBATCH --time=1:00\n#SBATCH --constraint=x\n" in script
+    directives = [line for line in script.splitlines() if line.startswith("#SBATCH ")]
+    output = "--output='/a b/it'\"'\"'s #1/%a.log'"  # sbatch reads quotes as a shell does
+    options = ["--time=1:00", output, "--constraint=x"]
+    assert directives == [f"#SBATCH {option}" for option in options]
     assert "account" not in script
     srun = tmp_path / "srun"
     srun.write_text('#!/bin/bash\nshift\nexec "$@"\n')
@@ -149,8 +289,8 @@ def element(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> slurm._Element:
     return slurm._Element(1, run, tmp_path / "array.sh", "5_1")
 
 
-def launcher() -> slurm.SlurmLauncher:
-    launcher = slurm.SlurmLauncher(max_requeues=2)
+def launcher(wait: bool = True) -> slurm.SlurmLauncher:
+    launcher = slurm.SlurmLauncher(max_requeues=2, wait=wait)
     launcher.num_runs = 1
     return launcher
 
@@ -200,6 +340,20 @@ def test_a_cluster_that_is_silent_is_not_waited_for_without_end(
     monkeypatch.setattr(slurm, "_SILENCE_SECONDS", 0.0)
     with pytest.raises(Exception, match="squeue gives no answer"):
         launcher()._wait([element])
+
+
+def test_a_silent_cluster_gets_no_run_a_second_time(
+    element: slurm._Element, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    submitted = list[list[int]]()
+    monkeypatch.setattr(cluster, "submit", lambda script, array, m: submitted.append(array) or "6")
+    monkeypatch.setattr(cluster, "queued_elements", lambda: None)
+    slurm._remember(element)
+    with pytest.raises(RunError, match=r"squeue gives no answer .* when the cluster is back"):
+        launcher(wait=False).run_all(sweep_of(element.run, sweep_run(tmp_path / "new")))
+    assert submitted == []
+    launcher(wait=False).run_all(sweep_of(sweep_run(tmp_path / "new")))
+    assert [list(array) for array in submitted] == [[1]], "nothing of it can be in the queue"
 
 
 def test_runs_with_different_encoders_start_first(tmp_path: Path) -> None:

@@ -64,10 +64,16 @@ MISTAKES: dict[str, Sequence[tuple[str, str]]] = {
         ("decoder._target_=captionlab.decoders.Nope", "cannot be imported"),
         ("monitor=val/loss", "monitor=val/loss is unknown; use val/cider_d"),
         ("init_from=/nowhere", "init_from=/nowhere does not exist; name a finished run"),
+        ("init_from={empty}", "empty is no finished run (its state: None); run its command again"),
         ("callbacks.early_stopping.patience=x", "patience must be a whole number of at least 1"),
         ("+callbacks.x._target_=nope.Nope", "callbacks.x._target_=nope.Nope cannot be imported"),
         ("+trainer.max_epoch=3", "did you mean trainer.max_epochs?"),
         ("tokenizer=spacy tokenizer.language=klingon", "klingon"),
+        ("-m tokenizer=spacy tokenizer.language=en,klingon", "'klingon' is unknown to spaCy"),
+        (
+            "-m +callbacks.x._target_=pytorch_lightning.Callback,nope.Nope",
+            "callbacks.x._target_=nope.Nope cannot be imported",
+        ),
     ],
     "places": [
         ("data=flickr8k data.root=/nowhere", "data.root=/nowhere is not a folder; set data.root"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 
 from captionlab.cli import main
 from captionlab.config.space import Dimension, split_space
@@ -73,6 +75,10 @@ def study_in(folder: Path, *space: Dimension, seed: int = 0, **identity: Any) ->
     return Study(folder, space or [LR], identity, seed)
 
 
+def draw(study: Study, num_trials: int) -> Trial | None:
+    return study.next_trial(num_trials, lambda trial: None)
+
+
 def search(plan: FakePlan, num_trials: int, workers: int = 1, prune: bool = False) -> Study:
     study = study_in(plan.folder, *plan.space)
     Search(plan, study, num_trials, workers, prune).run()  # type: ignore[arg-type]
@@ -112,14 +118,14 @@ def test_a_search_in_two_parts_draws_what_an_undisturbed_one_draws(tmp_path: Pat
     search(FakePlan(tmp_path / "parts"), 4)
     parts = search(FakePlan(tmp_path / "parts"), 13)
     assert [t.params for t in parts.trials()] == [t.params for t in whole.trials()]
-    other = study_in(tmp_path / "other", seed=1).next_trial(1)
+    other = draw(study_in(tmp_path / "other", seed=1), 1)
     assert other is not None
     assert other.params != whole.trials()[0].params
 
 
 def test_workers_share_a_search_without_sharing_a_trial(tmp_path: Path) -> None:
     workers = [study_in(tmp_path), study_in(tmp_path)]
-    trials = [worker.next_trial(3) for worker in (*workers, *workers)]
+    trials = [draw(worker, 3) for worker in (*workers, *workers)]
     assert trials[3] is None, "three are being run already"
     drawn = [trial.params["optimizer.lr"] for trial in trials if trial is not None]
     assert len(set(drawn)) == 3
@@ -134,15 +140,15 @@ def test_the_trial_of_a_dead_worker_is_taken_up_and_not_counted_twice(
     with monkeypatch.context() as patch:
         study = study_in(tmp_path)
         patch.setattr("captionlab.runs.tuning.study.Owner.current", lambda: dead)
-        lost = study.next_trial(1)
+        lost = draw(study, 1)
     assert lost is not None
     lost.report(0.5, 0)
     again = study_in(tmp_path)
-    trial = again.next_trial(1)
+    trial = draw(again, 1)
     assert trial is not None
     assert (trial.number, trial.params) == (lost.number, lost.params)
     assert again.num_reported(trial) == 1
-    assert again.next_trial(1) is None
+    assert draw(again, 1) is None
 
 
 def test_a_living_worker_of_another_machine_keeps_its_trial(
@@ -152,11 +158,60 @@ def test_a_living_worker_of_another_machine_keeps_its_trial(
     own = Owner.current()
     with monkeypatch.context() as patch:
         patch.setattr("captionlab.runs.tuning.study.Owner.current", lambda: replace(own, host="x"))
-        trial = study.next_trial(1)
+        trial = draw(study, 1)
     assert trial is not None
     trial.set_user_attr("run", "a")
     RunFolder(tmp_path / "a").set_state("running")
-    assert study.next_trial(1) is None
+    assert draw(study, 1) is None
+
+
+def elsewhere(patch: pytest.MonkeyPatch) -> None:
+    """What this process owns from here on belongs to another machine."""
+    other = replace(Owner.current(), host="elsewhere")
+    patch.setattr("captionlab.locks.Owner.current", lambda: other)
+
+
+def test_a_trial_has_an_owner_for_other_machines_from_the_first_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others, drawn = list[threading.Thread](), list[Trial | None]()
+
+    class Overtaken(FakePlan):
+        def run(self, values: Mapping[str, Any], test: bool = False) -> SweepRun:
+            others.append(threading.Thread(target=lambda: drawn.append(draw(other, 1))))
+            others[0].start()
+            others[0].join(1)  # time enough for another machine to draw, if it may
+            return super().run(values)
+
+    plan, other = Overtaken(tmp_path), study_in(tmp_path)
+    first = Search(plan, study_in(tmp_path), 1, 1, prune=False)  # type: ignore[arg-type]
+    monkeypatch.setattr(first, "_begin", lambda job: None)
+    with monkeypatch.context() as patch:
+        elsewhere(patch)
+        first._fill()
+        others[0].join()
+    assert drawn == [None]
+
+
+def test_a_trial_that_waits_for_cards_keeps_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("captionlab.locks.BEAT_SECONDS", 0.05)
+    first = Search(FakePlan(tmp_path), study_in(tmp_path), 1, 1, prune=False)  # type: ignore[arg-type]
+    monkeypatch.setattr(first, "_begin", lambda job: None)
+    with monkeypatch.context() as patch:
+        elsewhere(patch)
+        first._fill()
+    status = first._jobs[0].run.folder.status_path
+    os.utime(status, (0, 0))
+    for _ in range(1000):
+        if status.stat().st_mtime > 0:
+            break
+        time.sleep(0.01)
+    assert draw(study_in(tmp_path), 1) is None
+    first._jobs[0].heartbeat.close()
+    os.utime(status, (0, 0))
+    assert draw(study_in(tmp_path), 1) is not None
 
 
 def test_what_falls_behind_is_pruned_and_can_be_trained_later(tmp_path: Path) -> None:
@@ -177,7 +232,7 @@ def test_what_falls_behind_is_pruned_and_can_be_trained_later(tmp_path: Path) ->
     assert not is_trained(folder)
     status = folder.read_status()
     assert status is not None
-    assert status["command"][-2:] == ["1000", "3"], "all of it but test=false"
+    assert status["command"][-3:] == ["1000", "3", "test=false"]
 
 
 def test_failures_in_a_row_end_a_search_with_their_reason(tmp_path: Path) -> None:
@@ -262,6 +317,7 @@ LSTM_GRU = "decoder=lstm,gru"
         (["decoder.dropout=tag(log, range(1,3))"], "of an interval"),
         (["decoder=choice(lstm)"], "leaves nothing to choose"),
         (["seed=0,1,2"], "seed cannot be searched"),
+        (["tokenizer=spacy", "tokenizer.language=en,klingon"], "'klingon' is unknown to spaCy"),
         ([LSTM_GRU, "decoder.dropout=2"], r"decoder\.dropout must be"),
         ([LSTM_GRU, "-m"], "leave -m out"),
         ([LSTM_GRU, "hydra/launcher=slurm"], "use --workers N, or start the command several times"),

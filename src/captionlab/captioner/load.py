@@ -32,6 +32,7 @@ from captionlab.decoders import Decoder
 from captionlab.encoders import Encoder, RestoredEncoder
 from captionlab.errors import CaptionLabError, ConfigError, RunError, StorageError, WeightsError
 from captionlab.files import is_safetensors, read_whole
+from captionlab.options import check_options, find_part, options_of
 from captionlab.run_files import RunFiles
 from captionlab.text import Tokenizer, Vocabulary
 
@@ -231,9 +232,10 @@ def override(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
     """A run's configuration with `key=value` changes to keys that it has.
 
     Raises:
-        ConfigError: for another key, or no `=`.
+        ConfigError: for another key, no `=`, or a value that the option cannot have.
     """
     changed = copy.deepcopy(dict(config))
+    parts: dict[str, dict[str, Any]] = {}
     for text in overrides:
         key, equals, value = text.partition("=")
         *parents, last = key.split(".")
@@ -242,8 +244,27 @@ def override(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
             node = node.get(parent) if isinstance(node, dict) else None
         if not equals or not isinstance(node, dict) or last not in node:
             raise ConfigError(f"--set {text}: write KEY=VALUE with a key that the run has.")
-        node[last] = yaml.safe_load(value)
+        try:
+            node[last] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError):  # ValueError: of a day that no month has
+            node[last] = value  # text, where the option may be text
+        if len(parents) == 1 and "_target_" in node:
+            parts[key.removesuffix(last)] = node
+    for prefix, spec in parts.items():
+        _check_part(prefix, spec)
     return changed
+
+
+def _check_part(prefix: str, spec: dict[str, Any]) -> None:
+    """Check the options of a part, and give its numbers the types that they have."""
+    part: Any = find_part(spec["_target_"], object)
+    options = options_of(part)
+    values = {name: option.convert(spec[name]) for name, option in options.items() if name in spec}
+    check_options(prefix, options, values)
+    spec.update(values)
+    conflict = part.conflict(spec) if hasattr(part, "conflict") else None
+    if conflict is not None:
+        raise ConfigError(f"{prefix}{conflict}")
 
 
 def _encoder(config: Mapping[str, Any], saved: Mapping[str, Any]) -> Encoder:

@@ -13,11 +13,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from captionlab.captioner.load import checkpoint_of
 from captionlab.captioner.parts import build_dataset
 from captionlab.config.groups import OPEN_GROUPS, RunOptions, groups
 from captionlab.decoders import Conditioning, Decoder
 from captionlab.decoders.word_vectors import word_vector_dim
-from captionlab.errors import ConfigError
+from captionlab.errors import ConfigError, RunError
 from captionlab.features.given import FeatureFile, feature_name
 from captionlab.metrics.registry import validation_scores
 from captionlab.objectives import Objective
@@ -148,11 +149,24 @@ def _check_run(config: Mapping[str, Any]) -> None:
     monitors = [f"val/{name}" for name in validation_scores()]
     if config["monitor"] not in monitors:
         raise ConfigError(f"monitor={config['monitor']} is unknown; use {', '.join(monitors)}.")
-    if config["init_from"] is not None and not Path(config["init_from"]).exists():
+    _check_init_from(config["init_from"])
+
+
+def _check_init_from(source: str | None) -> None:
+    """Its vocabulary and sizes are compared later, when those of this run are known."""
+    if source is None:
+        return
+    path = Path(source)
+    if not path.exists():
         raise ConfigError(
-            f"init_from={config['init_from']} does not exist; name a finished run's folder or one "
-            "of its checkpoints."
+            f"init_from={source} does not exist; name a finished run's folder or one of its "
+            "checkpoints."
         )
+    if path.is_dir():
+        try:
+            checkpoint_of(path)
+        except RunError as error:
+            raise ConfigError(f"init_from: {error}") from error
 
 
 def _check_features(config: Mapping[str, Any]) -> None:

@@ -21,7 +21,8 @@ class Overview:
 
     Attributes:
         folder: of the run.
-        state: `damaged` where it cannot be read, `dead` where its process is gone.
+        state: `damaged` where it cannot be read, `dead` where its process is gone, `queued` where
+            SLURM will start it again.
         reason: why there is no result; empty if there is one.
         note: what to know of its result.
         epochs: trained so far.
@@ -72,13 +73,17 @@ class Overview:
             state = "damaged"
         if state == "complete" and run.result is None:
             state = "damaged"
-        if state == "queued" and job is not None and queued is not None and job not in queued:
-            state = "dead"
+        reason = run.error or ""
+        if job is not None and queued is not None:
+            if state == "queued" and job not in queued:
+                state = "dead"
+            elif state in ("stopped", "dead") and job in queued:
+                state, reason = "queued", "requeued by SLURM"
         trainer = run.config.get("trainer")
         return cls(
             folder=str(folder),
             state=state,
-            reason=run.error or "",
+            reason=reason,
             note=other_version(run.version),
             epochs=num_epochs(files.metrics_path),
             max_epochs=trainer.get("max_epochs") if isinstance(trainer, dict) else None,

@@ -35,11 +35,10 @@ SLURM_TASK = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "
 
 
 def own_command() -> list[str] | None:
-    """What completes this process's run; None if it is a sweep, or no command of ours."""
+    """What this process was started by; None if it is a sweep, or no command of ours."""
     is_run = "train" in sys.argv[1:2] or sys.argv[0].endswith("run.py")
     is_sweep = any(word in ("-m", "--multirun") for word in sys.argv)
-    words = [word for word in sys.argv[1:] if word != "test=false"]
-    return None if is_sweep or not is_run else [sys.executable, *_start(), *words]
+    return None if is_sweep or not is_run else [sys.executable, *_start(), *sys.argv[1:]]
 
 
 def run_command(overrides: Sequence[str], hydra_overrides: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -49,6 +50,24 @@ def check_parts(values: Mapping[str, Any]) -> None:
         _check_call("logger.", values["logger"])
     build_tokenizer(values)
     build_encoder(values)
+
+
+def check_new_parts(values: Mapping[str, Any], checked: set[str]) -> None:
+    """As `check_parts`, once for all configurations whose parts are alike.
+
+    Args:
+        values: a configuration as `config.checks.check` gives it.
+        checked: the parts of those before; these are added.
+
+    Raises:
+        CaptionLabError: as `check_parts` does.
+    """
+    groups = ("trainer", "callbacks", "logger", "tokenizer", "encoder")
+    parts = [values[name] for name in groups] + [values["data"].get("features")]
+    key = json.dumps(parts, sort_keys=True, default=str)
+    if key not in checked:
+        check_parts(values)
+        checked.add(key)
 
 
 def _check_trainer(trainer: Mapping[str, Any]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
@@ -17,6 +18,10 @@ from captionlab.errors import CaptionLabError, ConfigError
 from captionlab.files import is_full, unwritable
 from captionlab.run_files import RunFiles, find_runs
 from captionlab.runs.folder import check_writable
+from captionlab.runs.launching import cluster
+
+if TYPE_CHECKING:
+    from captionlab.reports.groups import Run
 
 
 class SweepComparison(Callback):
@@ -92,7 +97,7 @@ class SweepComparison(Callback):
         comparisons = Comparison.read_each(folders)
         runs = [run for comparison in comparisons for run in comparison.runs]
         without = [run for run in runs if run.result is None]
-        pending = [run for run in without if is_pending(run.folder)]
+        pending = _pending(without)
         if pending:
             done = len(folders) - len(without)
             print(f"{done} of {len(folders)} runs are complete, {len(pending)} are still to come;")
@@ -120,9 +125,10 @@ def _print_sync(parent: Path) -> None:
         print(f"to upload to W&B: wandb sync {shlex.quote(str(parent))}/*/wandb/offline-run-*")
 
 
-def is_pending(folder: Path) -> bool:
-    """Whether a run waits or is running."""
-    try:
-        return RunFiles(folder).condition in ("queued", "running")
-    except CaptionLabError:
-        return False
+def _pending(runs: Sequence[Run]) -> list[Run]:
+    """Those that wait, on a cluster too, or are running."""
+    from captionlab.reports.run_list import Overview
+
+    on_cluster = any(RunFiles(run.folder).cluster_path.exists() for run in runs)
+    queued = cluster.queued_elements() if on_cluster else None
+    return [r for r in runs if Overview.read(r.folder, queued).state in ("queued", "running")]

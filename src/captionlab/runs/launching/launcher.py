@@ -7,7 +7,6 @@ which under `-m` would run the whole sweep once per rank (pytorch-lightning #113
 
 from __future__ import annotations
 
-import json
 import sys
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
@@ -21,13 +20,13 @@ from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from captionlab.config.composition import SweepLoader
 from captionlab.config.overrides import explain
 from captionlab.errors import CaptionLabError
 from captionlab.files import is_full, unwritable
 from captionlab.options import check_options, options_of
-from captionlab.run_files import RunFiles
 from captionlab.runs.command import run_command
 from captionlab.runs.folder import RunFolder, missing_folders, remove_empty
 from captionlab.runs.identity import identity
@@ -91,7 +90,6 @@ class SweepLauncher(Launcher):
         self.num_runs = len(runs)
         waiting: dict[Path, tuple[int, SweepRun]] = {}
         try:
-            self.check_machine([run for run in runs if RunFiles(run.folder.path).state is None])
             for number, run in enumerate(runs, 1):
                 line = self._answer(run)
                 if line is not None:
@@ -99,6 +97,7 @@ class SweepLauncher(Launcher):
                 else:
                     waiting.setdefault(run.folder.path, (number, run))
             if waiting:
+                self.check_machine([run for _, run in waiting.values()])
                 self.run_all(dict(waiting.values()))
         except CaptionLabError as error:
             self._refuse(str(error))
@@ -110,8 +109,16 @@ class SweepLauncher(Launcher):
 
     def _repeated(self, overrides: list[str]) -> list[list[str]]:
         """A combination once for each of its seeds."""
-        config = self.context.config_loader.load_sweep_config(self.config, overrides)
-        number, first = config.repeats, config.seed
+        loader = self.context.config_loader
+        try:
+            config = loader.load_sweep_config(self.config, overrides)
+        except HydraException as error:  # of a sweeper that composes nothing itself
+            told = explain(error, overrides, loader, self.config.hydra.job.config_name)
+            self._refuse(f"{' '.join(overrides)}: {told}")
+        try:
+            number, first = config.repeats, config.seed
+        except OmegaConfBaseException:  # reported where it is checked
+            return [overrides]
         if not (isinstance(number, int) and isinstance(first, int)) or number <= 1:
             return [overrides]  # what is no number is reported where it is checked
         others = [o for o in overrides if not o.startswith(("seed=", "repeats="))]
@@ -161,24 +168,17 @@ class SweepLauncher(Launcher):
         """A run's configuration, checked; a mistake stops the sweep before its first run."""
         # Hydra imports this module at every start, and these bring torch.
         from captionlab.config.checks import check
-        from captionlab.runs.requirements import check_parts
+        from captionlab.runs.requirements import check_new_parts
 
-        loader = self.context.config_loader
+        config = self.context.config_loader.load_sweep_config(self.config, overrides)
         try:
-            try:
-                config = loader.load_sweep_config(self.config, overrides)
-            except HydraException as error:
-                name = self.config.hydra.job.config_name
-                raise explain(error, overrides, loader, name) from error
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = 0
             values = check(config)
             folder = RunFolder(Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir)
             folder.check_identity(identity(values))
-            parts = json.dumps([values[group] for group in ("trainer", "encoder", "logger")])
-            if parts not in self._checked and folder.state != "complete":
-                check_parts(values)
-                self._checked.add(parts)
+            if folder.state != "complete":
+                check_new_parts(values, self._checked)
         except CaptionLabError as error:
             self._refuse(f"{' '.join(overrides)}: {error}")
         return SweepRun(

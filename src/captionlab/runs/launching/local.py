@@ -76,7 +76,8 @@ class LocalLauncher(SweepLauncher):
         waiting = list(runs.items()) if self.n_jobs == 1 else _first_of_each_encoder(runs)
         running: list[RunProcess] = []
         last_lines: list[str] = []
-        idle = [run for run in runs.values() if run.folder.condition != "running"]
+        # Another sweep may train a run of this one, too; what it wrote is left as it is.
+        idle = [r for r in runs.values() if r.folder.condition not in ("running", "complete")]
         for run in idle:
             run.folder.cluster_path.unlink(missing_ok=True)
             run.folder.set_state("queued", command=run.command)
@@ -107,9 +108,10 @@ class LocalLauncher(SweepLauncher):
                             last_lines = lines
         except BaseException as error:
             stop(running)
-            reason = getattr(error, "reason", "the sweep failed")
+            reason = f"{getattr(error, 'reason', 'the sweep failed')} before it started"
             for _, run in waiting:
-                run.folder.set_state("stopped", f"{reason} before it started", command=run.command)
+                if run.folder.state == "queued":
+                    run.folder.set_state("stopped", reason, command=run.command)
             raise
 
     def _cards_for(self, run: SweepRun) -> list[str] | None:
@@ -160,7 +162,7 @@ class LocalLauncher(SweepLauncher):
         code, folder = process.popen.returncode, process.run.folder
         with suppress(ProcessLookupError):  # what it left running
             os.killpg(process.popen.pid, signal.SIGKILL)
-        if folder.state in ("queued", "running"):
+        if folder.condition in ("queued", "dead"):  # not one that another sweep trains
             name = signal_name(-code if code < 0 else code - 128)  # before it knew its folder
             how = f"signal {-code}" if code < 0 else f"exit status {code}"
             if name is not None:
@@ -214,5 +216,5 @@ def stop(processes: Sequence[RunProcess]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.popen.pid, signal.SIGKILL)
         process.popen.wait()
-        if process.run.folder.state in ("queued", "running"):
+        if process.run.folder.condition in ("queued", "dead"):
             process.run.folder.set_state("stopped", "stopped", command=process.run.command)

@@ -54,7 +54,8 @@ def array_script(
         environment: variables of all elements.
         max_requeues: of one element.
     """
-    lines = [f"#SBATCH --{name}={value}" for name, value in directives.items() if value is not None]
+    given = {name: str(value) for name, value in directives.items() if value is not None}
+    lines = [f"#SBATCH --{name}={shlex.quote(value)}" for name, value in given.items()]
     lines += [f"#SBATCH {option}" for option in options]
     exports = "".join(f" {name}={shlex.quote(value)}" for name, value in environment.items())
     cases = [f"{number}) set -- {shlex.join(command)} ;;" for number, command in commands.items()]

@@ -21,6 +21,7 @@ from captionlab.runs.launching.script import array_script
 
 _POLL_SECONDS = 3.0
 _SILENCE_SECONDS = 600.0  # of the cluster, and of all runs
+_AGAIN = "run the same command again when the cluster is back"
 _RETRIED = ("PREEMPTED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "REQUEUED")
 
 
@@ -95,10 +96,15 @@ class SlurmLauncher(SweepLauncher):
                 )
 
     def run_all(self, runs: dict[int, SweepRun]) -> None:
-        queued = cluster.queued_elements() or {}
+        queued = cluster.queued_elements()
+        before = {number: run.folder.read_cluster_job() for number, run in runs.items()}
+        if queued is None:
+            if any(before.values()):  # submitting them again would train each of them twice
+                raise RunError(f"squeue gives no answer about the runs in the queue; {_AGAIN}.")
+            queued = {}
         elements, new = [], {}
         for number, run in runs.items():
-            known = run.folder.read_cluster_job()
+            known = before[number]
             if known is not None and known["job"] in queued:  # submitted before
                 elements.append(_Element(number, run, Path(known["script"]), known["job"]))
             else:
@@ -193,10 +199,7 @@ class SlurmLauncher(SweepLauncher):
             elif any(element.run.folder.condition == "running" for element in elements):
                 answered = time.monotonic()
             elif time.monotonic() - answered > _SILENCE_SECONDS:
-                raise RunError(
-                    "squeue gives no answer and no run has a heartbeat; run the same command "
-                    "again when the cluster is back."
-                )
+                raise RunError(f"squeue gives no answer and no run has a heartbeat; {_AGAIN}.")
             time.sleep(_POLL_SECONDS if elements else 0)
 
     def _has_ended(self, element: _Element, queued: dict[str, str]) -> bool:

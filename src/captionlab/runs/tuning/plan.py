@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -24,7 +23,7 @@ from captionlab.runs.folder import RunFolder, check_writable
 from captionlab.runs.identity import identity
 from captionlab.runs.launching.launcher import SweepRun
 from captionlab.runs.main import config_loader
-from captionlab.runs.requirements import check_parts, check_requirements
+from captionlab.runs.requirements import check_new_parts, check_requirements
 
 _NUM_SEEDS = 3  # that confirm the best configuration
 _INSTEAD = {
@@ -169,10 +168,7 @@ def _check_space(space: Sequence[Dimension], fixed: list[str], loader: ConfigLoa
                     is_real and "whole number" in str(error)
                 )
                 raise ConfigError(f"{word}: {error}{hint}") from error
-            parts = json.dumps([values[group] for group in ("trainer", "encoder", "logger")])
-            if parts not in checked:
-                check_parts(values)
-                checked.add(parts)
+            check_new_parts(values, checked)
 
 
 def _compose(words: Sequence[str], loader: ConfigLoader) -> DictConfig:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, Trial
 
 from captionlab.errors import CaptionLabError, RunError
+from captionlab.locks import beating
 from captionlab.metrics.registry import find_score
 from captionlab.progress import LogDisplay, current_display, shown_on
 from captionlab.progress.terminal import shown_on_terminal
@@ -28,8 +30,9 @@ class _Job:
 
     trial: Trial
     run: SweepRun
+    num_reported: int
+    heartbeat: ExitStack  # of the status, also while no process of the run beats
     process: local.RunProcess | None = None
-    num_reported: int = 0
 
 
 class Search(local.LocalLauncher):
@@ -68,13 +71,15 @@ class Search(local.LocalLauncher):
                     time.sleep(_POLL_SECONDS)
                     for job in [job for job in self._jobs if self._has_ended(job)]:
                         self._jobs.remove(job)
+                        job.heartbeat.close()
                         self._tell(job)
                         shown.advance()
                     shown.advance(0)  # time goes on
         except BaseException:
             local.stop([job.process for job in self._jobs if job.process is not None])
             for job in self._jobs:
-                if job.process is None:
+                job.heartbeat.close()
+                if job.process is None and job.run.folder.state == "queued":
                     job.run.folder.set_state("stopped", "stopped before it started")
             raise
 
@@ -100,39 +105,37 @@ class Search(local.LocalLauncher):
 
     def _fill(self) -> bool:
         """Start trials while there is room; whether there may be more without waiting."""
-        for job in self._jobs:
-            if job.process is None:
-                self._begin(job)
-        while len(self._jobs) < self.n_jobs:
-            trial = self.study.next_trial(self.num_runs)
-            if trial is None:
+        while True:
+            for job in self._jobs:
+                if job.process is None:
+                    self._begin(job)
+            if len(self._jobs) >= self.n_jobs:
+                return True
+            if self.study.next_trial(self.num_runs, self._queue) is None:
                 return False
-            if (new := self._job(trial)) is not None:
-                self._jobs.append(new)
-                self._begin(new)
-        return True
 
-    def _job(self, trial: Trial) -> _Job | None:
-        """The run of a trial; None if the trial ended without one."""
+    def _queue(self, trial: Trial) -> None:
+        """Make a job of a trial, or end it where it needs no run."""
         try:
             run = self.plan.run(trial.params)
         except CaptionLabError as error:
             self.study.fail(trial, str(error).splitlines()[0])
             print(f"[{trial.number + 1}/{self.num_runs}] refused: {error}", flush=True)
-            return None
+            return
         trial.set_user_attr("run", run.folder.path.name)
         twin = self.study.twin(trial)
         known = best_epoch(run.folder, self.plan.monitor) if is_trained(run.folder) else None
         if known is not None:
             self.study.complete(trial, known[1])
             self.say(trial.number + 1, run, ": answered from disk")
-            return None
+            return
         if twin is not None:
             self.study.fail(trial, f"the same as trial {twin.number + 1}")
             self.say(trial.number + 1, run, f": the same as trial {twin.number + 1}")
-            return None
-        run.folder.set_state("queued", command=_tested(run))
-        return _Job(trial, run, num_reported=self.study.num_reported(trial))
+            return
+        run.folder.set_state("queued", command=run.command)
+        self._jobs.append(_Job(trial, run, self.study.num_reported(trial), ExitStack()))
+        self._jobs[-1].heartbeat.enter_context(beating(run.folder.status_path))
 
     def _begin(self, job: _Job) -> None:
         cards = self._cards_for(job.run)
@@ -152,7 +155,7 @@ class Search(local.LocalLauncher):
                 local.stop([job.process])
                 if not is_trained(job.run.folder):
                     reason = f"{PRUNED} by `captionlab tune` after epoch {epoch + 1}"
-                    job.run.folder.set_state("stopped", reason, command=_tested(job.run))
+                    job.run.folder.set_state("stopped", reason, command=job.run.command)
                 return True
         return has_ended
 
@@ -184,11 +187,6 @@ class Search(local.LocalLauncher):
                 )
             return
         self._failures = 0
-
-
-def _tested(run: SweepRun) -> list[str]:
-    """The command of a trial's run that tests it, too, for whoever retries it."""
-    return [word for word in run.command if word != "test=false"]
 
 
 def is_trained(folder: RunFiles) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -100,13 +100,16 @@ class Study:
                 "Choose another name=, or give the same command as before."
             )
 
-    def next_trial(self, num_trials: int) -> Trial | None:
+    def next_trial(self, num_trials: int, claim: Callable[[Trial], object]) -> Trial | None:
         """A trial to run, which no other process gets while this one lives.
 
         One whose process is gone is taken up again before another is drawn.
 
         Args:
             num_trials: of the search, counting those that other processes run.
+            claim: sets the attribute `run`, the name of the trial's folder, and writes the status
+                there, or ends the trial. Processes on other machines draw no trial meanwhile: for
+                them the heartbeat of that status says that this one lives.
 
         Returns:
             With all values of the space; None if there are as many trials as there should be.
@@ -129,6 +132,7 @@ class Study:
             trial.set_user_attr("owner", asdict(Owner.current()))
             for dimension in self._space:
                 self._draw(trial, dimension)
+            claim(trial)
         return trial
 
     def _has_owner(self, trial: FrozenTrial) -> bool:
