@@ -74,8 +74,10 @@ def minimum(session: nox.Session) -> None:
 def _run_default_suite(session: nox.Session) -> None:
     # Two torch processes on the same cores wait for each other: one thread each.
     environment = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    # Slow tests lie beside each other: the one that has fewer of them takes some of the other's.
+    workers = ("-n", "2", "--dist=worksteal")
     session.run(
-        "pytest", "-m", "not slow and not slurm", "-n", "2", *session.posargs, env=environment
+        "pytest", "-m", "not slow and not slurm", *workers, *session.posargs, env=environment
     )
 
 

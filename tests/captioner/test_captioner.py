@@ -86,6 +86,7 @@ def test_runs_of_other_words_or_data_do_not_write_together(place: Place) -> None
     [
         (["search.beam_size=["], r"search\.beam_size must be a whole number .* 1, found \[\."),
         (["search.length_penalty=-1"], r"length_penalty must be a number .* 0, found -1\.0\."),
+        (["search.length_penalty=1e-1"], None),
         (["search.length_penalty=abc"], r"length_penalty must be a number .* found abc\."),
         (["search.min_length=30"], r"min_length must be at most max_length=20"),
         (["search._target_=captionlab.search.Nope"], "Nope cannot be imported"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from captionlab.files import is_safetensors, read_whole
 from captionlab.options import check_options, find_part, options_of
 from captionlab.run_files import RunFiles
 from captionlab.text import Tokenizer, Vocabulary
+
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 @dataclass(frozen=True)
@@ -244,15 +247,22 @@ def override(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
             node = node.get(parent) if isinstance(node, dict) else None
         if not equals or not isinstance(node, dict) or last not in node:
             raise ConfigError(f"--set {text}: write KEY=VALUE with a key that the run has.")
-        try:
-            node[last] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):  # ValueError: of a day that no month has
-            node[last] = value  # text, where the option may be text
+        node[last] = _plain_value(value)
         if len(parents) == 1 and "_target_" in node:
             parts[key.removesuffix(last)] = node
     for prefix, spec in parts.items():
         _check_part(prefix, spec)
     return changed
+
+
+def _plain_value(text: str) -> Any:
+    """A value as Hydra reads it on a command line."""
+    if _EXPONENT.fullmatch(text):  # text to YAML 1.1 unless it has a point
+        return float(text)
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):  # ValueError: of a day that no month has
+        return text  # where the option may be text
 
 
 def _check_part(prefix: str, spec: dict[str, Any]) -> None:
