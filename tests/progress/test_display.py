@@ -147,7 +147,9 @@ def logged() -> Iterator[Any]:
     logger = logging.getLogger("test_display")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # to what another test's run may have added to the root logger
     yield lambda: logger.info("epoch 1/2  sample", extra={"brief": "epoch 1/2"})
+    logger.propagate = True
     logger.removeHandler(handler)
 
 
