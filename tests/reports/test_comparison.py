@@ -406,6 +406,8 @@ def test_runs_that_start_from_the_seeds_of_one_run_are_seeds_of_one_run(tmp_path
     comparison = Comparison.read(folders)
     assert [group.num_seeds for group in comparison.groups] == ["2", "2"]
     assert comparison.settings[-1] == "init_from"
+    (folders[0] / "config.yaml").write_text("[")  # its manifest still names a source
+    assert "config.yaml cannot be read" in printed(Comparison.read(folders))
 
 
 def test_the_setting_that_was_given_is_named_and_not_one_that_follows_from_it(

@@ -106,8 +106,9 @@ class Run:
             made = {key: _setting(own.get(key), value) for key, value in made.items()}
             own = {"name": own.get("name"), **made, "data.content": content}
             own.pop("seed", None)
-        if own.get("init_from") is not None:
-            own["init_from"] = _source(Path(self.config["init_from"])) or own["init_from"]
+        source = self.config.get("init_from")
+        if source is not None:
+            own["init_from"] = _source(Path(source)) or own["init_from"]
         return {**own, "results_version": self.version}
 
     @cached_property
