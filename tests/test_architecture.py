@@ -15,7 +15,7 @@ DATA = {"text", "images", "corpora", "features"}
 MAY_IMPORT = {
     "errors": set(),
     "types": set(),
-    "files": {"errors"},
+    "files": {"errors", "locks"},
     "options": {"errors"},
     "gradients": set(),
     "locks": set(),

@@ -7,12 +7,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from captionlab.errors import StorageError
+from captionlab.locks import OwnedLock
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _DIGEST = b"sha256:"
@@ -79,6 +80,45 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def fill_once(
+    folder: Path,
+    fill: Callable[[Path], object],
+    on_wait: Callable[[], object] | None = None,
+) -> None:
+    """Fill a folder, unless it is there; of processes that ask at once, one does.
+
+    Args:
+        folder: which to make; one that is there is only read, and nothing beside it is written.
+        fill: writes the files into an empty folder, which becomes `folder` at the end.
+        on_wait: called once if another process fills it.
+
+    Raises:
+        StorageError: if the disk is full or read-only.
+    """
+    if folder.exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with OwnedLock(folder.parent / f".{folder.name}.owner").hold(on_wait):
+        if not folder.exists():
+            with new_folder(folder) as temporary:
+                fill(temporary)
+
+
+def remember(record: Path, value: Mapping[str, Any]) -> None:
+    """Keep a JSON object for later, where that can be done: a cache may be read-only or full."""
+    with suppress(OSError, StorageError):
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_json(record, value)
+
+
+def size_of(path: Path) -> int | None:
+    """Bytes of a file; None where there is none, such as behind a link to nothing."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def digest(path: Path) -> str:

@@ -15,6 +15,7 @@ from captionlab.corpora.shapes import (
     generate_shapes,
     read_scenes,
 )
+from captionlab.locks import OwnedLock
 from captionlab.text import PTBTokenizer
 
 
@@ -29,14 +30,34 @@ def test_equal_seeds_give_equal_files(shapes_root: Path, tmp_path: Path) -> None
     assert files(tmp_path / "other") != files(shapes_root)
 
 
-def test_it_is_generated_once_and_anew_for_other_arguments(tmp_path: Path) -> None:
+def test_it_is_generated_once(tmp_path: Path) -> None:
     root = tmp_path / "shapes"
     generate_shapes(root, 3, 2, 2, 32, seed=0)
     generated_at = (root / "generator.json").stat().st_mtime_ns
     generate_shapes(root, 3, 2, 2, 32, seed=0)
     assert (root / "generator.json").stat().st_mtime_ns == generated_at
-    generate_shapes(root, 4, 2, 2, 32, seed=0)
-    assert len(list((root / "images").iterdir())) == 8
+
+
+def test_recipes_share_a_root_without_replacing_each_other(tmp_path: Path) -> None:
+    first, other = (Shapes(tmp_path, 3, 2, 2, 32, generator_seed=seed) for seed in (0, 1))
+    before = first.read_all()
+    photos = [image.path.read_bytes() for image in before.images]
+    captions = {image.image_id: image.captions[0] for image in before.images}
+    after = other.read_all()
+    assert before.fingerprint != after.fingerprint
+    assert [image.path.read_bytes() for image in before.images] == photos
+    assert first.read_captions().fingerprint == before.fingerprint
+    assert first.truth(captions)["all"] == 1.0
+    assert other.truth(captions)["all"] < 1.0
+
+
+def test_drawings_that_are_there_need_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = Shapes(tmp_path / "shapes", 3, 2, 2, 32, generator_seed=0)
+    fingerprint = dataset.read_all().fingerprint
+    monkeypatch.setattr(OwnedLock, "hold", None)  # a cache that is read-only
+    assert dataset.read_all().fingerprint == fingerprint
 
 
 def test_captions_are_true_of_their_scene(shapes_root: Path, shapes: CaptionCorpus) -> None:

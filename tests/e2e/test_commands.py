@@ -152,10 +152,11 @@ def test_a_failing_job_is_reported_and_the_others_run(tmp_path: Path) -> None:
 
 def _damaged_photo(folder: Path) -> None:
     run(folder, "encoder=resnet99")  # composes nothing, makes nothing
-    from captionlab.corpora.shapes import generate_shapes
+    from captionlab.corpora.datasets import Shapes
 
-    generate_shapes(folder / "data" / "shapes", 48, 12, 12, 48, seed=0, num_captions=1)
-    (folder / "data" / "shapes" / "images" / "test_00002.jpg").write_bytes(b"")
+    shapes = Shapes(folder / "data" / "shapes", 48, 12, 12, 48, generator_seed=0, num_captions=1)
+    shapes.read_all()
+    (shapes.folder / "images" / "test_00002.jpg").write_bytes(b"")
 
 
 # The real command; tests/runs/test_mistakes.py has all of them.

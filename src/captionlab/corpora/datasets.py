@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -33,7 +32,7 @@ from captionlab.corpora.shapes import (
 )
 from captionlab.corpora.usable import without_bad_photos
 from captionlab.errors import DataError
-from captionlab.files import write_json
+from captionlab.files import remember, size_of
 from captionlab.options import Count, Derived, Natural
 
 log = logging.getLogger(__name__)
@@ -153,7 +152,9 @@ class CaptionDataset(ABC):
 
 
 class Shapes(CaptionDataset):
-    """The embedded drawn scenes, generated in `root` when they are first read.
+    """The embedded drawn scenes, generated in a folder of `root` when they are first read.
+
+    The folder's name tells one recipe from another, so that runs on several may go on at once.
 
     Args:
         num_train: images of the training split.
@@ -189,20 +190,22 @@ class Shapes(CaptionDataset):
             num_workers=num_workers,
         )
         self._arguments = (num_train, num_val, num_test, image_size, generator_seed, num_captions)
+        self._recipe = recipe(*self._arguments)
+        digest = hashlib.sha256(json.dumps(self._recipe).encode()).hexdigest()
+        self.folder = self.root / digest[:12]
 
     def read_all(self) -> CaptionCorpus:
-        generate_shapes(self.root, *self._arguments)
-        return read_corpus(self.root, "flickr8k", "shapes")
+        generate_shapes(self.folder, *self._arguments)
+        return read_corpus(self.folder, "flickr8k", "shapes")
 
     def read_captions(self) -> CaptionCorpus:
-        manifest = self.root / "generator.json"
-        if not manifest.exists() or json.loads(manifest.read_text()) != recipe(*self._arguments):
+        if not self.folder.exists():
             raise DataError(f"{self.root} does not hold the drawings that this recipe makes.")
-        corpus = read_corpus(self.root, "flickr8k", "shapes", needs_photos=False)
+        corpus = read_corpus(self.folder, "flickr8k", "shapes", needs_photos=False)
         return self._part(corpus)
 
     def identity(self) -> dict[str, Any]:
-        return {"shapes": recipe(*self._arguments)}
+        return {"shapes": self._recipe}
 
     def truth(self, captions: Mapping[str, str]) -> dict[str, float]:
         """Share of true claims by attribute, and of captions without a false claim as `all`."""
@@ -219,7 +222,7 @@ class Shapes(CaptionDataset):
 
     @cached_property
     def _scenes(self) -> dict[str, Scene]:
-        return read_scenes(self.root)
+        return read_scenes(self.folder)
 
 
 class CaptionFolder(CaptionDataset):
@@ -297,14 +300,11 @@ class CaptionFolder(CaptionDataset):
             photos = [os.path.relpath(images[i].path, self.root) for i in sorted(sample)]
             known = {"corpus": corpus.fingerprint, "photos": photos}
             if time.time_ns() - modified_at > _CLOCK_NANOSECONDS:
-                with contextlib.suppress(OSError):  # a cache that is read-only or full
-                    record.parent.mkdir(parents=True, exist_ok=True)
-                    write_json(record, known)
+                remember(record, known)
         if not self.needs_photos:
             return {"corpus": known["corpus"]}
         paths = [self.root / name for name in known["photos"]]
-        sizes = [path.stat().st_size if path.exists() else None for path in paths]
-        return {"corpus": known["corpus"], "photo_bytes": sizes}
+        return {"corpus": known["corpus"], "photo_bytes": [size_of(path) for path in paths]}
 
     def _state(self) -> tuple[str, int]:
         """A hash of options, names, sizes and times of what readers read; the latest of the times.

@@ -11,15 +11,13 @@ from __future__ import annotations
 import json
 import math
 import random
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from captionlab.files import new_folder, write_json
-from captionlab.locks import OwnedLock
+from captionlab.files import fill_once, write_json
 
 _VERSION = 2  # of scenes and grammar: a change makes another data set
 _SHAPES = {
@@ -118,10 +116,7 @@ def generate_shapes(
     seed: int,
     num_captions: int = NUM_REFERENCES,
 ) -> None:
-    """Generate the data set in `root`, unless it is there.
-
-    It is written beside `root` and renamed when complete; several processes write it once. A
-    folder that was generated with other arguments is replaced.
+    """Generate the data set in `root`, unless there is such a folder; several processes do it once.
 
     Args:
         root: gets `images/`, `text/` as in the original Flickr8k, and `scenes.jsonl`.
@@ -133,16 +128,12 @@ def generate_shapes(
         num_captions: of each training photo; the others have five.
     """
     arguments = recipe(num_train, num_val, num_test, image_size, seed, num_captions)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with OwnedLock(root.parent / f".{root.name}.owner").hold():
-        manifest = root / "generator.json"
-        if manifest.exists() and json.loads(manifest.read_text()) == arguments:
-            return
-        with new_folder(root) as folder:
-            _write(folder, arguments)
-            write_json(folder / manifest.name, arguments)
-            if manifest.exists():  # generated with other arguments; never somebody's own folder
-                shutil.rmtree(root)
+
+    def fill(folder: Path) -> None:
+        _write(folder, arguments)
+        write_json(folder / "generator.json", arguments)
+
+    fill_once(root, fill)
 
 
 def read_scenes(root: Path) -> dict[str, Scene]:

@@ -32,15 +32,17 @@ def without_bad_photos(corpus: CaptionCorpus, folder: Path, num_workers: int) ->
     """
     from captionlab.images.photos import examine_photos  # late: it imports torch
 
-    folder.mkdir(parents=True, exist_ok=True)
     state = json.dumps([corpus.fingerprint, [_state(image.path) for image in corpus.images]])
     record = folder / f".bad-{corpus.name}-{hashlib.sha256(state.encode()).hexdigest()[:12]}.json"
-    with OwnedLock(record.with_suffix(".owner")).hold():
-        if not record.exists():
-            log.info("decoding %d photos to find the unreadable ones", len(corpus.images))
-            outcomes = examine_photos([image.path for image in corpus.images], num_workers)
-            pairs = zip(corpus.images, outcomes, strict=True)
-            write_json(record, {image.image_id: reason for image, (reason, _) in pairs if reason})
+    if not record.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with OwnedLock(record.with_suffix(".owner")).hold():
+            if not record.exists():
+                log.info("decoding %d photos to find the unreadable ones", len(corpus.images))
+                outcomes = examine_photos([image.path for image in corpus.images], num_workers)
+                pairs = zip(corpus.images, outcomes, strict=True)
+                reasons = {image.image_id: reason for image, (reason, _) in pairs if reason}
+                write_json(record, reasons)
     bad = json.loads(record.read_text())
     if not bad:
         return corpus

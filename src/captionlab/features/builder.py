@@ -27,7 +27,7 @@ from captionlab.features.store import (
     require_space,
     write_manifest,
 )
-from captionlab.files import write_atomically, write_json
+from captionlab.files import size_of, write_atomically, write_json
 from captionlab.images.augmentation import View
 from captionlab.images.pixels import Photos, pixel_batches
 from captionlab.images.preprocessing import normalise
@@ -96,13 +96,12 @@ def open_or_build(
     whole = root / _name(corpus, encoder, view, with_grid=True)
     if (whole / "manifest.json").exists():
         return FeatureStore(whole, with_grid)
-    name = _name(corpus, encoder, view, with_grid)
-    folder = root / name
+    folder = whole if with_grid else root / _name(corpus, encoder, view, with_grid=False)
     if (folder / "manifest.json").exists():
         return FeatureStore(folder)
     root.mkdir(parents=True, exist_ok=True)
     wait = "another process encodes these images; waiting for it"
-    with OwnedLock(root / f".{name}.owner").hold(lambda: log.info(wait)):
+    with OwnedLock(root / f".{folder.name}.owner").hold(lambda: log.info(wait)):
         if not (folder / "manifest.json").exists():
             builder = _Builder(folder, corpus, encoder, device, autocast_dtype, view, with_grid)
             builder.build(batch_size, num_workers)
@@ -269,7 +268,7 @@ def describe(corpus: CaptionCorpus, encoder: ImageEncoder) -> dict[str, Any]:
 
 
 def _name(corpus: CaptionCorpus, encoder: ImageEncoder, view: View | None, with_grid: bool) -> str:
-    photos = [[image.path.name, image.path.stat().st_size] for image in corpus.images]
+    photos = [[image.path.name, size_of(image.path)] for image in corpus.images]
     contents = [
         _VERSION,
         corpus.fingerprint,

@@ -28,9 +28,8 @@ from captionlab.features.store import (
     require_space,
     write_manifest,
 )
-from captionlab.files import new_folder, write_json
+from captionlab.files import fill_once, remember
 from captionlab.images.augmentation import View
-from captionlab.locks import OwnedLock
 from captionlab.progress import bar
 from captionlab.types import FeatureShape, ImageFeatures
 
@@ -127,7 +126,11 @@ class FeatureFile:
         """A hash of the whole content, kept in `cache_dir` until a size or a time changes."""
         beside = [self.path.with_suffix(f".ids.{end}") for end in ("txt", "json")]
         files = [*self._files, *(p for p in beside if self._ids is not None and p.exists())]
-        status = [(path.name, s.st_size, s.st_mtime_ns) for path in files for s in [path.stat()]]
+        stats = [path.stat() for path in files]
+        status = [
+            (path.name, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+            for path, s in zip(files, stats, strict=True)
+        ]
         state = hashlib.sha256(json.dumps([_VERSION, str(self.path.resolve()), status]).encode())
         record = cache_dir / ".fingerprints" / f"{state.hexdigest()[:16]}.json"
         if record.exists():
@@ -138,8 +141,7 @@ class FeatureFile:
             with path.open("rb") as file:
                 whole.update(f"{path.name}\n".encode())
                 whole.update(hashlib.file_digest(file, "sha256").digest())
-        record.parent.mkdir(parents=True, exist_ok=True)
-        write_json(record, {"features": whole.hexdigest()[:16]})
+        remember(record, {"features": whole.hexdigest()[:16]})
         return whole.hexdigest()[:16]
 
     def rows(self, corpus: CaptionCorpus) -> list[int]:
@@ -238,12 +240,11 @@ class GivenFeatures(StoredFeatures):
             }
             digest = hashlib.sha256(json.dumps([_VERSION, facts]).encode()).hexdigest()[:12]
             folder = self.folder / f"{corpus.name}-{self.file.name}-{digest}"
-            self.folder.mkdir(parents=True, exist_ok=True)
+            named = {"name": folder.name, **facts}
             wait = "another process copies these features; waiting for it"
-            with OwnedLock(self.folder / f".{folder.name}.owner").hold(lambda: log.info(wait)):
-                if not folder.exists():
-                    with new_folder(folder) as temporary:
-                        _copy(self.file, corpus, temporary, {"name": folder.name, **facts})
+            fill_once(
+                folder, lambda new: _copy(self.file, corpus, new, named), lambda: log.info(wait)
+            )
             self._stores[corpus.fingerprint, None] = FeatureStore(folder)
         return self._stores[corpus.fingerprint, None]
 

@@ -164,9 +164,9 @@ class StoredFeatures(EncoderFeatures):
 
     def prepare(self, corpus: CaptionCorpus, views: Sequence[View] = ()) -> dict[str, Any]:
         store = self.open(corpus)
-        for view in views:
-            self.open(corpus, view)
-        return {**store.manifest, "calibration": store.calibration}
+        stores = [store, *(self.open(corpus, view) for view in views)]
+        seconds = sum(s.manifest["encode_seconds"] for s in stores)
+        return {**store.manifest, "encode_seconds": seconds, "calibration": store.calibration}
 
     def open(self, corpus: CaptionCorpus, view: View | None = None) -> FeatureStore:
         """The store of a corpus, encoded first where it is not yet.

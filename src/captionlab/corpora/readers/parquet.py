@@ -21,8 +21,7 @@ from captionlab.corpora.readers.dialect import Dialect, Options
 from captionlab.corpora.readers.given import divide_as_given
 from captionlab.corpora.readers.tree import Tree
 from captionlab.errors import DataError, StorageError
-from captionlab.files import new_folder
-from captionlab.locks import OwnedLock
+from captionlab.files import fill_once
 
 log = logging.getLogger(__name__)
 
@@ -148,15 +147,14 @@ def _unpack(tables: list[_Table], root: Path) -> Path:
     """
     state = [[t.path.name, t.path.stat().st_size, t.path.stat().st_mtime_ns] for t in tables]
     folder = root / hashlib.sha256(json.dumps(state).encode()).hexdigest()[:12]
+
+    def fill(unpacked: Path) -> None:
+        log.info("unpacking the photos of %d tables into %s", len(tables), folder)
+        for table in tables:
+            _write(table, unpacked)
+
     try:
-        if not folder.exists():
-            root.mkdir(parents=True, exist_ok=True)
-        with OwnedLock(root / f".{folder.name}.owner").hold():
-            if not folder.exists():
-                log.info("unpacking the photos of %d tables into %s", len(tables), folder)
-                with new_folder(folder) as unpacked:
-                    for table in tables:
-                        _write(table, unpacked)
+        fill_once(folder, fill)
     except OSError as error:
         raise StorageError(f"photos cannot be unpacked into {root} ({error.strerror}).") from error
     return folder

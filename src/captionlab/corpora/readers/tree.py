@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from captionlab.errors import DataError
+from captionlab.files import size_of
 
 # Where releases and their users put photos; looked into before other folders.
 _PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k_images")
@@ -79,9 +80,8 @@ class Tree:
 
     def _refuse_different(self, name: str, paths: list[Path]) -> None:
         """Copies do no harm; which of two photos is meant cannot be known."""
-        first = paths[0].stat().st_size
         for other in paths[1:]:
-            if other.stat().st_size != first:
+            if size_of(other) != size_of(paths[0]):
                 raise DataError(
                     f"photo {name} is two different files, {paths[0]} and {other}; leave one, or "
                     "name photos with their folders, as in folder/photo.jpg."
