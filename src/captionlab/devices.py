@@ -1,18 +1,19 @@
-"""Which number format makes this machine fast."""
+"""Devices of this machine, and the number format that makes them fast."""
 
 from __future__ import annotations
 
 import platform
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 
 from captionlab.errors import ConfigError
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+PrecisionOption = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
-def resolve_precision(precision: str, device: torch.device) -> Precision:
+def resolve_precision(precision: PrecisionOption, device: torch.device) -> Precision:
     """What `auto` means here; any other choice stays.
 
     `auto` is bf16 where the hardware multiplies it (NVIDIA from Ampere on, Intel with AMX, AVX-512
@@ -20,7 +21,7 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
     is emulated.
     """
     if precision != "auto":
-        return cast(Precision, precision)
+        return precision
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device)[0] >= 8
         return "bf16-mixed" if native else "16-mixed"
@@ -36,7 +37,7 @@ def _cpu_multiplies_bf16() -> bool:
 
 
 def autocast_dtype(precision: Precision) -> torch.dtype | None:
-    """The dtype to run a frozen encoder in, None for fp32."""
+    """The dtype in which models compute, None for fp32."""
     return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
 
 

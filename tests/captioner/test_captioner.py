@@ -92,6 +92,14 @@ def test_runs_of_other_words_or_data_do_not_write_together(place: Place) -> None
         (["search._target_=captionlab.search.Nope"], "Nope cannot be imported"),
         (["search._target_=captionlab.search.SampleSearch"], r"search\.\w+ is missing"),
         (["data.root=2024-99-99"], None),
+        (["data.eval_batch_size=0"], r"eval_batch_size must be a whole number of at least 1, f"),
+        (["encoder.batch_size=0"], r"encoder\.batch_size must be a whole number of at least 1, f"),
+        (["trainer.precision=bf16"], r"precision must be auto, 32-true, .*, found bf16\."),
+        (["trainer.precision=32-true", "trainer.accelerator=cpu", "cache_dir=x"], None),
+        (["decoder.hidden_dim=64"], "cannot be set for a trained model; what can are"),
+        (["encoder.architecture=resnet34"], "cannot be set for a trained model"),
+        (["encoder=resnet18"], "cannot be set for a trained model"),
+        (["search.beam=5"], "write KEY=VALUE with a key that the run has"),
         (["search.length_penalty=1", "search.min_length=25", "search.max_length=30"], None),
         (["search._target_=captionlab.search.GreedySearch"], None),
     ],
@@ -192,6 +200,20 @@ def test_a_trained_encoder_comes_with_its_checkpoint(place: Place, tmp_path: Pat
 
     both = load_ensemble([run, place.run("beside")]).captioner
     assert len(both.write(place.data.corpus, ids_of(place.data.corpus))) == 8
+
+
+def test_a_run_is_not_used_with_other_weights_than_it_was_trained_with(
+    place: Place, tmp_path: Path
+) -> None:
+    weights, moved = tmp_path / "weights.pth", tmp_path / "moved.pth"
+    torch.save(get_model("resnet18").state_dict(), weights)
+    run = place.run("replaced-weights", f"encoder.weights={weights}")
+    load_run(run)
+    weights.rename(moved)
+    torch.save(get_model("resnet18").state_dict(), weights)
+    with pytest.raises(ConfigError, match=r"was trained with resnet18/.*weights\.pth is resnet18/"):
+        load_run(run)
+    load_run(run, [f"encoder.weights={moved}"])
 
 
 def test_a_run_of_another_vocabulary_is_refused(place: Place) -> None:

@@ -9,6 +9,7 @@ import torch
 from captionlab.corpora import CaptionCorpus
 from captionlab.decoders import Decoder
 from captionlab.features.source import FeatureSource
+from captionlab.options import Count
 from captionlab.progress import bar
 from captionlab.search import EnsembleDecoder, Search
 from captionlab.text import Vocabulary
@@ -32,7 +33,7 @@ class Captioner:
         vocabulary: Vocabulary,
         source: FeatureSource,
         search: Search,
-        batch_size: int,
+        batch_size: Count,
     ) -> None:
         self.decoder = decoder.to(source.device).eval()
         self.vocabulary = vocabulary

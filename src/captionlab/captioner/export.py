@@ -124,7 +124,7 @@ def encoder_of(captioner: Captioner, with_weights: bool) -> Encoder:
 
 
 def _checkpoint(target: Path) -> Path:
-    return checkpoint_of(target) if target.is_dir() else target
+    return checkpoint_of(target.absolute()) if target.is_dir() else target.absolute()
 
 
 def facts_of(target: Path, saved: dict[str, Any]) -> dict[str, Any]:
@@ -132,12 +132,12 @@ def facts_of(target: Path, saved: dict[str, Any]) -> dict[str, Any]:
     facts = {name: value for name, value in saved["captionlab"].items() if name in _KEPT}
     checkpoint = _checkpoint(target)
     run = RunFiles(checkpoint.parent.parent)
-    if checkpoint == run.best_checkpoint and run.path.name:
+    if checkpoint == run.best_checkpoint:
         run.check_unchanged()
         manifest = run.manifest
-        told = {"result": run.read_json(run.result_path)}
-        told |= {name: manifest.get(name) for name in ("versions", "command")}
-        facts |= {name: value for name, value in told.items() if value is not None}
+        known = {"result": run.read_json(run.result_path)}
+        known |= {name: manifest.get(name) for name in ("versions", "command")}
+        facts |= {name: value for name, value in known.items() if value is not None}
     return {
         name: value if name == "vocabulary" else _without_folders(value, name)
         for name, value in facts.items()

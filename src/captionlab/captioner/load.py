@@ -30,13 +30,24 @@ from captionlab.captioner.parts import (
 from captionlab.corpora import CaptionCorpus
 from captionlab.corpora.datasets import CaptionDataset
 from captionlab.decoders import Decoder
+from captionlab.devices import find_device, resolve_precision
 from captionlab.encoders import Encoder, RestoredEncoder
 from captionlab.errors import CaptionLabError, ConfigError, RunError, StorageError, WeightsError
+from captionlab.features.given import FeatureFile
+from captionlab.features.source import EncoderFeatures
 from captionlab.files import is_safetensors, read_whole
-from captionlab.options import check_options, find_part, options_of
+from captionlab.options import (
+    REQUIRED,
+    Option,
+    check_options,
+    find_part,
+    options_of,
+    renamed,
+)
 from captionlab.run_files import RunFiles
 from captionlab.text import Tokenizer, Vocabulary
 
+_TEXT = Option("", str, (), REQUIRED, "")
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -73,7 +84,8 @@ def load_run(target: Path, overrides: Sequence[str] = ()) -> TrainedRun:
 
     Raises:
         RunError: if there is no such run, or the file is no checkpoint of this version.
-        ConfigError: for an override that does not exist or has a wrong value.
+        ConfigError: for an override that does not exist or has a wrong value, or if the weights or
+            features that the run was trained on are others now.
     """
     saved = read_checkpoint(checkpoint_of(target) if target.is_dir() else target)
     facts = saved["captionlab"]
@@ -85,21 +97,26 @@ def load_run(target: Path, overrides: Sequence[str] = ()) -> TrainedRun:
         encoder = _encoder(config, saved)
         # Older checkpoints have none: a random encoder is then fitted to the run's data again.
         encoder.calibration = facts["features"].get("calibration", {})
+        if encoder_state:
+            encoder.load_state_dict(encoder_state, assign=True)
+        elif not isinstance(encoder, RestoredEncoder):
+            _require_same(encoder, facts, config, target)
         source = build_source(config, encoder, own_corpus=lambda: _own_corpus(run))
-        # The checkpoint has the word vectors, too.
-        bare = {**config, "decoder": {**config["decoder"], "word_vectors": None}}
-        decoder = build_decoder(bare, source.feature_shape, vocabulary)
+        if "word_vectors" in config["decoder"]:  # the checkpoint has them, too
+            config = {**config, "decoder": {**config["decoder"], "word_vectors": None}}
+        decoder = build_decoder(config, source.feature_shape, vocabulary)
         decoder.load_state_dict(part_state(saved, "decoder"))
         search = build_search(config, vocabulary)
     except CaptionLabError:
         raise
     except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        if overrides:
+            raise ConfigError(f"{' '.join(overrides)} does not fit {target} ({reason}).") from error
         raise RunError(
             f"{target} was made by another version of captionlab, which had other options "
-            f"({str(error).splitlines()[0]}); train it again."
+            f"({reason}); train it again."
         ) from error
-    if encoder_state:
-        encoder.load_state_dict(encoder_state, assign=True)
     batch_size = config["data"]["eval_batch_size"]
     captioner = Captioner(decoder, vocabulary, source, search, batch_size)
     run = TrainedRun(config, captioner, dataset, tokenizer, facts["features"]["corpus"])
@@ -128,9 +145,8 @@ def load_ensemble(folders: Sequence[Path], overrides: Sequence[str] = ()) -> Tra
         ):
             if differs:
                 raise ConfigError(
-                    f"--ensemble: {folder} has another {what} than {folders[0]} "
-                    f"({len(ours)} and {len(theirs)} words); only runs on the same data with the "
-                    "same vocabulary can write together."
+                    f"{folder} has another {what} than {folders[0]}; only runs on the same data "
+                    "with the same vocabulary can write together."
                 )
     members = [run.captioner for run in runs]
     captioner = Captioner.ensemble(members, EnsembleSource([m.source for m in members]))
@@ -232,27 +248,55 @@ def checkpoint_of(folder: Path) -> Path:
 
 
 def override(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A run's configuration with `key=value` changes to keys that it has.
+    """A run's configuration with `key=value` changes to what does not go into its weights.
 
     Raises:
         ConfigError: for another key, no `=`, or a value that the option cannot have.
     """
     changed = copy.deepcopy(dict(config))
-    parts: dict[str, dict[str, Any]] = {}
+    groups: dict[str, dict[str, Any]] = {}
     for text in overrides:
         key, equals, value = text.partition("=")
-        *parents, last = key.split(".")
-        node: Any = changed
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if not equals or not isinstance(node, dict) or last not in node:
-            raise ConfigError(f"--set {text}: write KEY=VALUE with a key that the run has.")
-        node[last] = _plain_value(value)
-        if len(parents) == 1 and "_target_" in node:
-            parts[key.removesuffix(last)] = node
-    for prefix, spec in parts.items():
-        _check_part(prefix, spec)
+        group, _, name = key.rpartition(".")
+        spec = changed.get(group) if group else changed
+        if not equals or not isinstance(spec, dict) or name not in spec:
+            raise ConfigError(f"{text}: write KEY=VALUE with a key that the run has.")
+        if name not in _settable(changed, group):
+            raise ConfigError(
+                f"{text} cannot be set for a trained model; what can are the options of search and "
+                "data, encoder.weights, encoder.batch_size, trainer.precision, "
+                "trainer.accelerator and cache_dir."
+            )
+        spec[name] = _plain_value(value)
+        groups[group] = spec
+    for group, spec in groups.items():
+        _check(group, spec, _settable(changed, group))
     return changed
+
+
+def _settable(config: Mapping[str, Any], group: str) -> Mapping[str, Option]:
+    """Options of a group that may be set for a trained model, by name."""
+    spec = config[group] if group else {}
+    own = options_of(find_part(spec["_target_"], object)) if "_target_" in spec else {}
+    match group:
+        case "search":
+            return {"_target_": _TEXT, **own}
+        case "data":
+            workers = renamed(options_of(EncoderFeatures), num_workers="num_workers")
+            batches = renamed(options_of(Captioner), eval_batch_size="batch_size")
+            return {**own, **workers, **batches, **options_of(FeatureFile)}
+        case "encoder":
+            kept = {name: own[name] for name in ("weights",) if name in own}
+            return {**kept, **renamed(options_of(EncoderFeatures), batch_size="batch_size")}
+        case "trainer":
+            precision, accelerator = options_of(resolve_precision), options_of(find_device)
+            return {
+                "precision": precision["precision"],
+                "accelerator": accelerator["accelerator"],
+            }
+        case "":
+            return {"cache_dir": _TEXT}
+    return {}
 
 
 def _plain_value(text: str) -> Any:
@@ -265,16 +309,34 @@ def _plain_value(text: str) -> Any:
         return text  # where the option may be text
 
 
-def _check_part(prefix: str, spec: dict[str, Any]) -> None:
-    """Check the options of a part, and give its numbers the types that they have."""
-    part: Any = find_part(spec["_target_"], object)
-    options = options_of(part)
+def _check(group: str, spec: dict[str, Any], options: Mapping[str, Option]) -> None:
+    """Check options of a group, and give its numbers the types that they have."""
+    prefix = f"{group}." if group else ""
     values = {name: option.convert(spec[name]) for name, option in options.items() if name in spec}
     check_options(prefix, options, values)
     spec.update(values)
+    part: Any = find_part(spec["_target_"], object) if "_target_" in spec else None
     conflict = part.conflict(spec) if hasattr(part, "conflict") else None
     if conflict is not None:
         raise ConfigError(f"{prefix}{conflict}")
+
+
+def _require_same(
+    encoder: Encoder, facts: Mapping[str, Any], config: Mapping[str, Any], target: Path
+) -> None:
+    """A decoder means something with the features alone that it was trained on."""
+    file = config["data"].get("features")
+    if file != facts["config"]["data"].get("features"):  # of other images, by the same program
+        return
+    trained_on, found = facts["features"]["encoder"], encoder.fingerprint
+    if found != trained_on:
+        where = (
+            f"data.features={file}" if file else f"encoder.weights={config['encoder']['weights']}"
+        )
+        raise ConfigError(
+            f"{target} was trained with {trained_on}, and {where} is {found} now; put that file "
+            "back, or name where it lies by encoder.weights=PATH."
+        )
 
 
 def _encoder(config: Mapping[str, Any], saved: Mapping[str, Any]) -> Encoder:

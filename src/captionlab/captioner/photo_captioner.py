@@ -65,7 +65,8 @@ class _Options(TypedDict, total=False):
 class PhotoCaptioner:
     """Captions photos; made by `captionlab.load`. Several threads may use it at once.
 
-    A photo's caption is the one that the run's own test would give it. Batches of another size may
+    A photo's caption is the one that the run's own test would give it, unless it is drawn, which
+    depends on the image's id there and on the photo's path here. Batches of another size may
     change the last digits of a probability, as everywhere.
 
     Args:

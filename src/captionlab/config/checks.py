@@ -254,7 +254,7 @@ def _reader(config: Mapping[str, Any]) -> type[Conditioning[Any]] | type[Decoder
 
 
 def _check_word_vectors(decoder: Mapping[str, Any]) -> None:
-    if decoder["word_vectors"] is not None:
+    if decoder.get("word_vectors") is not None:
         dim = word_vector_dim(Path(decoder["word_vectors"]))
         if dim != decoder["embedding_dim"]:
             raise ConfigError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from captionlab.devices import num_devices
+from captionlab.devices import PrecisionOption, num_devices
 from captionlab.errors import ConfigError
 from captionlab.options import Count, NonNegative, Positive
 
@@ -43,7 +43,7 @@ class TrainerOptions:
     accelerator: str
     devices: int | str | list[int]
     num_nodes: Count
-    precision: Literal["auto", "32-true", "32", "bf16-mixed", "16-mixed"]
+    precision: PrecisionOption
     max_epochs: Count
     gradient_clip_val: NonNegative | None
     log_every_n_steps: Count
