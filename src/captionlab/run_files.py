@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from captionlab.errors import RunError
+from captionlab.errors import ConfigError, RunError
 from captionlab.files import digest
 from captionlab.locks import Owner, is_fresh
 
@@ -193,6 +193,21 @@ def other_version(version: int) -> str:
         f"made by {age} code (results version {version}, this is {RESULTS_VERSION}): not "
         "comparable; the run's command makes a new one"
     )
+
+
+def find_all(folders: Sequence[Path]) -> list[Path]:
+    """The run folders among and in these folders, each once.
+
+    Raises:
+        ConfigError: if there are none.
+    """
+    found: dict[Path, Path] = {}
+    for run in (run for folder in folders for run in find_runs(folder)):
+        found.setdefault(run.resolve(), run)
+    if not found:
+        names = ", ".join(map(str, folders))
+        raise ConfigError(f"there are no runs in {names}; name run folders, or folders of them.")
+    return list(found.values())
 
 
 def find_runs(folder: Path) -> list[Path]:

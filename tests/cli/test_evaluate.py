@@ -55,3 +55,22 @@ def test_captions_are_scored_without_photos_and_over_seeds(
     text = capsys.readouterr().out
     assert "p seeds" in text
     assert (tmp_path / "out" / "good-good_2-data-test" / "scores.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{a}", "--data={data}", "--samples=3"], "--samples, --retrieval and --set need a model"),
+        (["{a}", "--data={data}", "--retrieval=-5"], "--retrieval must be at least 2, found -5"),
+        (["{run}", "--samples=1"], "--samples must be at least 2, found 1"),
+        (["--ensemble", "{run}", "{run}", "--samples=-1"], "--samples must be at least 2"),
+        (["{run}", "--images=list.txt"], "--images names the photos of a text file's lines"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (tmp_path / "a.json").write_text("[]")
+    places = {"a": tmp_path / "a.json", "data": tmp_path, "run": tmp_path}
+    assert main(["evaluate", *(text.format(**places) for text in arguments)]) == 1
+    assert message in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from functools import cache
@@ -11,6 +12,7 @@ import pytest
 
 from captionlab import __version__
 from captionlab.cli import main
+from captionlab.runs.folder import RunFolder
 
 CONF = Path(__file__).parents[2] / "conf"
 COMMANDS = ("train", "tune", "caption", "evaluate", "report", "data", "features")
@@ -55,3 +57,13 @@ def test_starting_imports_nothing_heavy() -> None:
     code = f"import captionlab.cli, sys; sys.exit(str(set({heavy}) & set(sys.modules) or ''))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
+
+
+def test_output_that_nobody_reads_any_more_is_no_error(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run").set_state("failed", "DataError: no photo")
+    read, write = os.pipe()
+    os.close(read)  # as `head` does
+    command = [sys.executable, "-m", "captionlab.cli", "runs", "list", str(tmp_path), "--json"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")

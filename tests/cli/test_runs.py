@@ -57,6 +57,20 @@ def test_runs_are_listed_with_state_progress_and_scores(
     assert (second["state"], second["max_epochs"]) == ("failed", None)
 
 
+def test_a_run_that_is_named_twice_counts_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    finished(runs / "b", 0.5)
+    finished(runs / "a", 0.4)
+    named = [str(runs / "b"), str(runs), str(tmp_path / "runs" / ".." / "runs" / "a")]
+    assert main(["runs", "list", "--json", *named]) == 0
+    folders = [Path(run["folder"]).name for run in json.loads(capsys.readouterr().out)]
+    assert folders == ["b", "a"]
+    assert main(["runs", "remove", *named]) == 0
+    assert list(runs.iterdir()) == []
+
+
 def test_settings_that_differ_are_columns_unless_the_name_has_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

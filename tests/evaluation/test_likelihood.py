@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from captionlab.evaluation import likelihood
-from captionlab.types import ImageFeatures
+from captionlab.types import PAD_ID, ImageFeatures
 
 NUM_IMAGES = 20
 
@@ -28,7 +29,7 @@ class FakeCaptioner:
         return nullcontext()
 
     def features(
-        self, doing: str, corpus: Any, image_ids: list[str], batch_size: int
+        self, doing: str, corpus: Any, image_ids: list[str], batch_size: int = 2
     ) -> Iterator[tuple[list[str], ImageFeatures]]:
         for begin in range(0, len(image_ids), batch_size):
             batch = image_ids[begin : begin + batch_size]
@@ -57,6 +58,25 @@ def test_a_model_blind_to_its_images_finds_them_by_chance(
 ) -> None:
     found = recalls(lambda images, captions: torch.full((len(images), 20), value), monkeypatch)
     assert found == pytest.approx({f"recall_at_{k}": k / NUM_IMAGES for k in (1, 5, 10)})
+
+
+@pytest.mark.parametrize("num_words", [2, 50])
+def test_the_perplexity_of_chance_is_the_number_of_words(
+    num_words: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end counts as a word, the start does not, and a long caption counts for more."""
+
+    def log_probabilities(decoder: None, features: ImageFeatures, tokens: Tensor) -> Any:
+        counts = (tokens[..., 1:] != PAD_ID).sum(-1)
+        return -math.log(num_words) * counts, counts
+
+    monkeypatch.setattr(likelihood, "caption_log_probabilities", log_probabilities)
+    texts = ["a", "a dog runs", "a dog"]
+    images = [SimpleNamespace(image_id=str(i), captions=[text]) for i, text in enumerate(texts)]
+    captioner: Any = FakeCaptioner()
+    corpus: Any = SimpleNamespace(splits={"test": images})
+    found = likelihood.perplexity(captioner, str.split, corpus, "test")  # type: ignore[arg-type]
+    assert found == pytest.approx(num_words)
 
 
 def test_the_likeliest_image_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:

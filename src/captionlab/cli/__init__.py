@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -46,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; the process's own unless given.
 
     Returns:
-        The exit status: 0, or 1 after an error, which is printed in one line.
+        The exit status: 0; 1 after an error, which is printed in one line; 141 where nobody reads
+            the output any more.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["train"]:  # its arguments are Hydra's, and Hydra parses them
@@ -60,9 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         with shown_on_terminal():
             status: int | None = options.command(options)
+            sys.stdout.flush()
     except CaptionLabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # what read our output has ended, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.filename is None:
             raise

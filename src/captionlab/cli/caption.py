@@ -82,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
     """
     if options.model is None:
         raise ConfigError(_without_run(options.what))
+    if options.method is not None and options.explain is None:
+        raise ConfigError("--method says how --explain draws; add --explain FOLDER.")
     from captionlab.captioner.photo_captioner import load
     from captionlab.captioner.photo_input import find_photos
 
@@ -132,8 +134,7 @@ def _captions(
     captions = captioner.stream(
         photos,
         n_best=options.n_best,
-        words=options.format == "jsonl"
-        or (options.out is not None and options.out.suffix == ".jsonl"),
+        words=kind == ".jsonl",
         attention=method == "attention",
         explain=None if method == "attention" else method,  # type: ignore[arg-type]
         pixels=kind == ".html",

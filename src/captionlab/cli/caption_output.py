@@ -56,7 +56,8 @@ def open_output(out: Path | None, format_: str | None, title: str) -> Iterator[W
             with CaptionsPage(file, title) as page:
                 yield lambda photo: page.add(photo.to_json(), photo.pixels)
     except OSError as error:
-        raise StorageError(f"{out} cannot be written: {error.strerror or error}.") from error
+        path = error.filename or out  # the caller may write other files meanwhile
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def _writer(kind: str, file: TextIO) -> Write:

@@ -38,15 +38,11 @@ def run(options: argparse.Namespace) -> None:
         ConfigError: if there are no runs in the folders, or the number of photos is negative.
     """
     from captionlab.reports import Comparison
-    from captionlab.run_files import find_runs
+    from captionlab.run_files import find_all
 
     if options.photos < 0:
         raise ConfigError(f"--photos must be 0 or more, found {options.photos}.")
-    folders = [run for folder in options.folders for run in find_runs(folder)]
-    if not folders:
-        names = ", ".join(map(str, options.folders))
-        raise ConfigError(f"there are no runs in {names}; name run folders, or folders of them.")
-    comparisons = Comparison.read_each(folders)
+    comparisons = Comparison.read_each(find_all(options.folders))
     for comparison in comparisons:
         if options.attention:
             for finished in (run for group in comparison.groups for run in group.runs):

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from captionlab.cli.terminal import Commands, open_console
 from captionlab.errors import ConfigError, RunError
-from captionlab.run_files import PRUNED, TRAINED, find_runs
+from captionlab.run_files import PRUNED, TRAINED, RunFiles, find_all, find_runs
 
 if TYPE_CHECKING:
     from captionlab.reports.run_list import Overview
 
-_NOT_DONE = ("stopped", "failed", "dead", "not started")
+_NOT_DONE = ("stopped", "failed", "dead")
 
 
 def add_parser(commands: Commands) -> None:
@@ -87,7 +87,7 @@ def run_logs(options: argparse.Namespace) -> None:
     from captionlab.reports.run_list import log_files
 
     console = open_console()
-    for folder in _find(options.folders):
+    for folder in find_all(options.folders):
         for path in log_files(folder):
             console.print(f"== {path}", markup=False, soft_wrap=True)
             text = path.read_text(encoding="utf-8", errors="replace")
@@ -117,10 +117,10 @@ def run_retry(options: argparse.Namespace) -> int:
     codes = []
     for overview in again:
         print(f"again: {overview.folder}", flush=True)
-        status = json.loads((Path(overview.folder) / "status.json").read_text(encoding="utf-8"))
+        status = RunFiles(Path(overview.folder)).read_status() or {}
         # A run that was to be trained alone has its result once it is tested, too.
         words = [w for w in overview.command or [] if not w.lstrip("+").startswith("test=")]
-        done = subprocess.run(words, cwd=status["working_directory"], check=False)
+        done = subprocess.run(words, cwd=status.get("working_directory"), check=False)
         codes.append(done.returncode)
     return 1 if any(codes) else 0
 
@@ -148,23 +148,10 @@ def _overviews(folders: list[Path]) -> list[Overview]:
     from captionlab.reports.run_list import Overview
     from captionlab.runs.launching.cluster import queued_elements
 
-    runs = _find(folders)
+    runs = find_all(folders)
     on_cluster = any((folder / "slurm.json").exists() for folder in runs)
     queued = queued_elements() if on_cluster else None
     return [Overview.read(folder, queued) for folder in runs]
-
-
-def _find(folders: list[Path]) -> list[Path]:
-    """Run folders.
-
-    Raises:
-        ConfigError: if there are none.
-    """
-    runs = [run for folder in folders for run in find_runs(folder)]
-    if not runs:
-        names = ", ".join(map(str, folders))
-        raise ConfigError(f"there are no runs in {names}; name run folders, or folders of them.")
-    return runs
 
 
 def _in_line(value: object) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from captionlab.corpora.readers.text import read_lines
+from captionlab.corpora.readers.text import parse_json, read_lines
 from captionlab.errors import DataError
 
 
@@ -34,10 +34,7 @@ def read_results(
         DataError: for a file that is missing, empty or of another form, an image that is unknown,
             and two captions for one image.
     """
-    try:
-        lines = read_lines(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+    lines = read_lines(path)
     text = "\n".join(lines).strip()
     if not text:
         raise DataError(f"{path} is empty; expected captions.")
@@ -62,10 +59,7 @@ _Entry = tuple[str, str, list[str]]  # place in the file, image, captions
 def _from_text(path: Path, lines: list[str], image_list: Path) -> list[_Entry]:
     while lines and not lines[-1].strip():  # a caption may be empty, the end of a file is not one
         lines = lines[:-1]
-    try:
-        images = [line.strip() for line in read_lines(image_list) if line.strip()]
-    except OSError as error:
-        raise DataError(f"{image_list} cannot be read ({error.strerror}).") from error
+    images = [line.strip() for line in read_lines(image_list) if line.strip()]
     if len(images) != len(lines):
         raise DataError(
             f"{path} has {len(lines)} captions, but {image_list} names {len(images)} images; "
@@ -78,23 +72,16 @@ def _from_text(path: Path, lines: list[str], image_list: Path) -> list[_Entry]:
 
 
 def _from_json(path: Path, text: str) -> list[_Entry]:
-    try:
-        values = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path} is not valid JSON ({error}).") from error
-    return [_entry(path, f"entry {number}", value) for number, value in enumerate(values, 1)]
+    values = enumerate(parse_json(text, str(path)), 1)
+    return [_entry(path, f"entry {number}", value) for number, value in values]
 
 
 def _from_json_lines(path: Path, lines: Iterable[str]) -> list[_Entry]:
     entries = []
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"{path}, line {number} is not valid JSON ({error}).") from error
-        entries.append(_entry(path, f"line {number}", value))
+        if line.strip():
+            place = f"line {number}"
+            entries.append(_entry(path, place, parse_json(line, f"{path}, {place}")))
     return entries
 
 

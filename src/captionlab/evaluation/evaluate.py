@@ -28,8 +28,13 @@ def evaluate(target: Path, request: Request) -> Evaluation:
     Raises:
         CaptionLabError: if the target, the data or an option cannot be used.
     """
+    _check(request)
     if target.is_file() and target.suffix != ".ckpt" and not _is_model(target):
         return score_written(target.stem, _captions_of_file(target, request), request)
+    if request.image_list is not None:
+        raise ConfigError(
+            f"{target}: --images names the photos of a text file's lines; leave it out."
+        )
     from captionlab.evaluation.models import (
         captions_of_checkpoint,
         captions_of_run,
@@ -48,6 +53,7 @@ def evaluate_ensemble(folders: Sequence[Path], request: Request) -> Evaluation:
     Raises:
         CaptionLabError: if a folder is no finished run, or the runs differ in data or vocabulary.
     """
+    _check(request)
     from captionlab.evaluation.models import captions_of_ensemble
 
     name = "-".join(["ensemble", *(folder.name.rsplit("-", 1)[-1] for folder in folders)])
@@ -98,6 +104,12 @@ def score_written(name: str, written: WrittenCaptions, request: Request) -> Eval
     return Evaluation(name, data, replace(result, language=language), predictions, words)
 
 
+def _check(request: Request) -> None:
+    for option, number in (("samples", request.num_samples), ("retrieval", request.pool_size)):
+        if number < 0 or number == 1:
+            raise ConfigError(f"--{option} must be at least 2, found {number}.")
+
+
 def _is_model(path: Path) -> bool:
     """Whether a file is a zip archive, as checkpoints are, or an export, whatever it is called."""
     if is_safetensors(path):
@@ -112,8 +124,10 @@ def _is_model(path: Path) -> bool:
 def _captions_of_file(path: Path, request: Request) -> WrittenCaptions:
     if request.data is None:
         raise ConfigError(f"{path} is scored against a data set: name its folder, --data ROOT.")
-    if request.pool_size or request.overrides:
-        raise ConfigError(f"{path}: --retrieval and --set need a model, not a file of captions.")
+    if request.num_samples or request.pool_size or request.overrides:
+        raise ConfigError(
+            f"{path}: --samples, --retrieval and --set need a model, not a file of captions."
+        )
     corpus = read_corpus(request.data, needs_photos=False)
     corpus.require(request.split)
     images = list(corpus.references(request.split))
