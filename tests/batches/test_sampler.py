@@ -17,6 +17,12 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert sorted(first) == list(range(10))
 
 
+def test_a_seed_may_have_any_number_of_digits() -> None:
+    date = 20240101123456
+    assert sorted(EpochSampler(10, seed=date)) == list(range(10))
+    assert list(EpochSampler(10, seed=date)) != list(EpochSampler(10, seed=date + 1))
+
+
 @pytest.mark.parametrize("num_ranks", [1, 2, 4])
 @pytest.mark.parametrize("num_items", [24, 20])  # the last step is whole, or a half one
 def test_the_processes_together_see_in_each_step_what_one_alone_sees(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,22 @@ def test_a_process_encodes_and_decodes_on_the_device_of_its_trainer(
     make_data(config)  # encoded, so that nothing has to compute there
     on_meta = make_data(config, torch.device("meta"))
     assert on_meta.source.device == torch.device("meta")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "expected"),
+    [
+        ("bf16-mixed", "bf16-mixed", "bf16-mixed"),
+        ("bf16-mixed", "16-mixed", "bf16-mixed, then 16-mixed"),
+        ("32-true, then bf16-mixed", "bf16-mixed", "32-true, then bf16-mixed"),
+    ],
+)
+def test_a_change_of_the_number_format_is_told(
+    tmp_path: Path, earlier: str, now: str, expected: str
+) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"machine": {"precision": earlier}}))
+    assert engine.number_formats(folder, now, "a processor") == expected
 
 
 def test_the_manifest_says_in_which_format_the_features_were_encoded(

@@ -240,6 +240,27 @@ def test_a_plateau_goes_on_where_an_earlier_attempt_stopped(
     assert seen == [1, 1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
+def test_the_plateau_counts_epochs_that_were_validated() -> None:
+    module = flat_module(PlateauSchedule(factor=0.5, patience=2))
+    seen: list[float] = []
+
+    class Rates(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, *rest: Any) -> None:
+            seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    pl.Trainer(
+        max_epochs=8,
+        check_val_every_n_epoch=2,
+        callbacks=[Rates()],
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(module, LOADER, VALIDATION)
+    assert seen == [1, 1, 1, 1, 1, 1, 0.5, 0.5]
+
+
 def batch(num_images: int) -> CaptionBatch:
     nothing = ImageFeatures(torch.empty(num_images, 0, 0), torch.empty(num_images, 0))
     return CaptionBatch(("image",) * num_images, nothing, torch.empty(num_images, 0, 0))

@@ -97,7 +97,8 @@ class EpochSampler(Sampler[int]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        seed = (self.seed * 1_000_003 + self.epoch) % 2**63  # torch's largest
+        generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(self.num_items, generator=generator).tolist()
         if self.pool > 1:
             order = self._grouped(order, generator)

@@ -274,7 +274,7 @@ def number_formats(folder: RunFolder, precision: str, processor: str) -> str:
     log.info("computing in %s on %s", precision, processor)
     machine = folder.manifest.get("machine", {})
     earlier = str(machine.get("precision", precision))
-    if earlier.endswith(precision):
+    if earlier.rpartition(", then ")[2] == precision:
         return earlier
     log.warning(
         "this run began in %s on %s and resumes in %s, which trainer.precision=auto is here; for a "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,10 +69,12 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     encoder, vectors = kept["encoder"], kept["decoder"].get("word_vectors")
     weights = str(encoder.get("weights"))
     if Path(weights).expanduser().exists():
-        with suppress(WeightsError):  # reported where the encoder is made; or a published name
-            encoder["weights"] = _content(
-                find(weights, encoder.get("architecture", encoder["name"]))
-            )
+        try:
+            own = find(weights, encoder.get("architecture", encoder["name"]))
+            encoder["weights"] = _content(own)
+        except WeightsError:  # reported where the encoder is made; or it looks for another name
+            files = sorted(Path(weights).expanduser().glob("*.pth"))
+            encoder["weights"] = {path.name: _content(path) for path in files}
     if vectors is not None and Path(vectors).is_file():
         kept["decoder"]["word_vectors"] = _content(Path(vectors))
     return {**kept, "results_version": RESULTS_VERSION}

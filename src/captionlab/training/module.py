@@ -114,15 +114,20 @@ class CaptioningModule(pl.LightningModule):
         optimizer = self.make_optimizer(groups, self.fused)
         self._num_steps = int(self.trainer.estimated_stepping_batches)
         schedule = self.make_schedule(optimizer, self._num_steps)
-        interval = "epoch" if isinstance(schedule, ReduceLROnPlateau) else "step"
+        by_epoch = isinstance(schedule, ReduceLROnPlateau)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
                 "scheduler": schedule,
-                "interval": interval,
+                "interval": "epoch" if by_epoch else "step",
+                "frequency": self._epochs_per_validation if by_epoch else 1,
                 "monitor": self.monitor,
             },
         }
+
+    @property
+    def _epochs_per_validation(self) -> int:
+        return self.trainer.check_val_every_n_epoch or 1
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         # A plateau schedule has had its step: Lightning's turn comes after last.ckpt is saved.
@@ -246,7 +251,8 @@ class CaptioningModule(pl.LightningModule):
                 "lower optimizer.lr, or set trainer.precision=32-true."
             )
         schedule = self.lr_schedulers()
-        if isinstance(schedule, ReduceLROnPlateau):
+        validated = (self.current_epoch + 1) % self._epochs_per_validation == 0
+        if isinstance(schedule, ReduceLROnPlateau) and validated:
             schedule.step(float(self.trainer.callback_metrics[self.monitor]))
 
     def _log_epoch(self, loss: float) -> None:

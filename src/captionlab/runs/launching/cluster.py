@@ -65,8 +65,8 @@ def submit(script: Path, array: Iterable[int], max_parallel: int | None) -> str:
             if re.match(r"#SBATCH --(partition|account|qos|time|gpus|mem|cpus|nodes|ntasks)", line)
         ]
         raise ConfigError(
-            f"sbatch refused the sweep: {said} (asked for: {' '.join(asked)}); nothing was "
-            "started. The options are hydra.launcher.partition, account, qos, time and so on."
+            f"sbatch refused the sweep: {said} (asked for: {' '.join(asked)}). "
+            "The options are hydra.launcher.partition, account, qos, time and so on."
         )
     return done.stdout.strip().split(";")[0]
 

@@ -125,7 +125,7 @@ class SlurmLauncher(SweepLauncher):
         for number, run in runs.items():
             per_node = num_devices(run.trainer) or max(1, self.gpus)
             shapes[run.trainer["num_nodes"], per_node][number] = run
-        elements = []
+        elements: list[_Element] = []
         for (nodes, per_node), alike in shapes.items():
             script = self._write_script(nodes, per_node, alike)
             before = [(run, run.folder.read_status()) for run in alike.values()]
@@ -133,7 +133,7 @@ class SlurmLauncher(SweepLauncher):
                 run.folder.set_state("queued", command=run.command)
             try:
                 job = cluster.submit(script, alike, self.max_parallel)
-            except ConfigError:
+            except ConfigError as error:
                 shutil.rmtree(script.parent)
                 for run, status in before:
                     if status is None:
@@ -142,7 +142,9 @@ class SlurmLauncher(SweepLauncher):
                     else:
                         write_json(run.folder.status_path, status, indent=2)
                 remove_empty([script.parent.parent])
-                raise
+                jobs = sorted({element.job.split("_")[0] for element in elements})
+                started = f"SLURM job {', '.join(jobs)} is in the queue" if jobs else ""
+                raise ConfigError(f"{error} {started or 'Nothing was started'}.") from error
             for number, run in alike.items():
                 elements.append(_Element(number, run, script, f"{job}_{number}"))
                 _remember(elements[-1])
