@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 import torch
 
@@ -53,7 +51,6 @@ def test_validation_is_by_cross_entropy(make_decoder: MakeDecoder, name: str) ->
 @every
 def test_an_objective_is_as_its_class_says(make_decoder: MakeDecoder, name: str) -> None:
     kind, options = part("objective", name)
-    assert ("references" in inspect.signature(kind).parameters) == kind.needs_references
     decoder = make_decoder(*OWN_WAYS[0]).train()
     if not decoder.attends and kind.needs_attention(options):
         with pytest.raises(ValueError, match="needs a decoder that attends"):

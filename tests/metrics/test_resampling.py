@@ -69,6 +69,22 @@ def test_equal_systems_do_not_differ_and_better_ones_do() -> None:
     assert interval.low < interval.value < interval.high
 
 
+def test_intervals_are_of_95_percent() -> None:
+    """A mean over images lies within 1.96 standard errors."""
+    first, second = statistics(0, num_images=400), statistics(1, num_images=400, shift=0.1)
+    found = compare([[first], [second]])
+    (cider,) = (test for test in found.tests if test.score == "cider_d")
+    each = np.eye(400)
+    values = [run.scores(each @ run.columns, 1)["cider_d"] for run in (first, second)]
+    interval = found.intervals[0]["cider_d"]
+    for low, high, sample in (
+        (interval.low, interval.high, values[0]),
+        (cider.low, cider.high, values[0] - values[1]),
+    ):
+        expected = 2 * 1.96 * sample.std() / 20  # the root of 400
+        assert high - low == pytest.approx(expected, rel=0.05)
+
+
 def test_chance_is_called_real_as_often_as_it_says() -> None:
     comparisons = [
         compare([[statistics(2 * k, 40)], [statistics(2 * k + 1, 40)]], num_resamples=200)

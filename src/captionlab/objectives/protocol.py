@@ -36,13 +36,13 @@ class Objective(ABC):
             one graph.
         countable: whether `counts` knows the counts of `means` before these are computed, which
             gradients that are accumulated over parts of a batch need.
-        needs_references: whether the constructor takes `vocabulary` and `references`, the tokenised
-            training captions by image.
+
+    A constructor that takes `vocabulary` or `references` is given the vocabulary and the tokenised
+    training captions by image.
     """
 
     compilable: ClassVar[bool] = False
     countable: ClassVar[bool] = False
-    needs_references: ClassVar[bool] = False
 
     @classmethod
     def needs_attention(cls, options: Mapping[str, Any]) -> bool:

@@ -80,8 +80,6 @@ class SelfCritical(Objective):
         training", eq. 3.
     """
 
-    needs_references = True
-
     def __init__(
         self,
         *,
