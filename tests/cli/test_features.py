@@ -39,3 +39,10 @@ def test_features_are_listed_verified_and_removed(
     assert main(["features", "remove", name, *cache]) == 0
     assert main(["features", "remove", name, *cache]) == 1
     assert "there are: none" in capsys.readouterr().err
+
+
+def test_a_folder_without_features_is_an_error_to_verify(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["features", "verify", "--cache-dir", str(tmp_path / "nowhere")]) == 1
+    assert "no encoded images in" in capsys.readouterr().err

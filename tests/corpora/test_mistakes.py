@@ -84,3 +84,40 @@ def test_captions_of_punctuation_alone_are_a_problem(shapes: CaptionCorpus) -> N
     check = check_corpus(corpus, PTBTokenizer(), {}, photos=False, num_workers=0)
     assert [p for p in check.problems if p.startswith("8 of 8 images of the test split have no")]
     assert check.wordless == {"train": 0, "val": 0, "test": 8}
+
+
+def write_lists(root: Path, val: str | None) -> list[str]:
+    """The first eight photos to train, four to validate where `val` names a list, four to test."""
+    captions = root / "captions.csv"  # without its column `split`
+    lines = captions.read_text().splitlines()
+    captions.write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    names = [path.name for path in sorted((root / "images").iterdir())]
+    for name, part in (("train", names[:8]), (val, names[8:12]), ("test", names[12:16])):
+        if name is not None:
+            (root / f"{name}.txt").write_text("\n".join(part))
+    return names
+
+
+@pytest.mark.parametrize("val", ["val", "dev", "valid", "validation"])
+def test_lists_of_images_are_the_splits(root: Path, val: str) -> None:
+    names = write_lists(root, val)
+    splits = read_corpus(root).splits
+    assert [image.path.name for image in splits["val"]] == names[8:12]
+    assert [image.path.name for image in splits["test"]] == names[12:16]
+
+
+def test_a_list_that_is_missing_is_named_and_no_splits_are_drawn(root: Path) -> None:
+    write_lists(root, val=None)
+    with pytest.raises(
+        DataError, match=r"split file val\.txt is missing beside .*train\.txt; give"
+    ):
+        read_corpus(root)
+
+
+def test_names_of_photos_in_lists_may_have_blanks(root: Path) -> None:
+    names = write_lists(root, "val")
+    odd = "WhatsApp Image 1.jpg"
+    (root / "images" / names[12]).rename(root / "images" / odd)
+    for file in (root / "captions.csv", root / "test.txt"):
+        edit(file, names[12], odd)
+    assert read_corpus(root).splits["test"][0].path.name == odd

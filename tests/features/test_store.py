@@ -128,6 +128,21 @@ def test_a_killed_build_goes_on(
     assert not (store.folder / "progress.json").exists()
 
 
+def test_a_build_whose_array_was_deleted_begins_again(
+    tmp_path: Path, shapes: CaptionCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "_BLOCK", 8)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, shapes, MeanColour(dies_after=24))
+    next(tmp_path.glob("*/grid.npy")).unlink()
+    assert [store.num_encoded for store in list_stores(tmp_path)] == [24]
+    again = MeanColour()
+    assert verify_store(list_stores(tmp_path)[0]) is not None
+    build(tmp_path, shapes, again)
+    assert again.num_encoded == len(shapes.images)
+    assert verify_store(list_stores(tmp_path)[0]) is None
+
+
 def test_damaged_rows_are_found_when_their_block_is_first_read(
     tmp_path: Path, shapes: CaptionCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

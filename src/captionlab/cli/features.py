@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from captionlab.cli.terminal import Commands, open_console
+from captionlab.errors import StorageError
 
 
 def add_parser(commands: Commands) -> None:
@@ -37,8 +38,10 @@ def run_verify(options: argparse.Namespace) -> int:
     from captionlab.features.inventory import list_stores, verify_store
 
     root = options.cache_dir / "features"
-    num_damaged = 0
-    for store in list_stores(root):
+    num_damaged, stores = 0, list_stores(root)
+    if not stores:
+        raise StorageError(f"no encoded images in {root}; name their folder by --cache-dir.")
+    for store in stores:
         problem = verify_store(store)
         so_far = f" so far, {store.num_encoded} of {store.num_images} images"
         whole = "whole" if store.complete else "whole" + so_far

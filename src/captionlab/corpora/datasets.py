@@ -116,9 +116,8 @@ class CaptionDataset(ABC):
         Raises:
             DataError: if the files are missing or damaged.
         """
-        whole = self.read_all()
-        corpus = self._part(whole)
-        for note in corpus.notes[len(whole.notes) :]:
+        corpus = self._part(self.read_all())
+        for note in corpus.notes:
             log.info("%s", note)
         if self.on_bad_image == "error" or not self.needs_photos:
             return corpus
@@ -195,6 +194,7 @@ class Shapes(CaptionDataset):
         self.folder = self.root / digest[:12]
 
     def read_all(self) -> CaptionCorpus:
+        self._require_own_root()
         generate_shapes(self.folder, *self._arguments)
         return read_corpus(self.folder, "flickr8k", "shapes")
 
@@ -205,7 +205,17 @@ class Shapes(CaptionDataset):
         return self._part(corpus)
 
     def identity(self) -> dict[str, Any]:
+        self._require_own_root()
         return {"shapes": self._recipe}
+
+    def _require_own_root(self) -> None:
+        """Nothing is written into a folder of somebody's own photos."""
+        inside = list(self.root.glob("[!.]*"))
+        if inside and not any((path / "generator.json").exists() for path in (self.root, *inside)):
+            raise DataError(
+                f"data.root={self.root} holds other files than data=shapes makes; "
+                "add data=captions for captions of your own, or data=flickr8k, flickr30k or coco."
+            )
 
     def truth(self, captions: Mapping[str, str]) -> dict[str, float]:
         """Share of true claims by attribute, and of captions without a false claim as `all`."""

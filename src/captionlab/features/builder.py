@@ -139,7 +139,7 @@ class _Builder:
         progress = self.folder / "progress.json"
         done, seconds = 0, 0.0
         blocks: list[dict[str, Any]] = []
-        if progress.exists():
+        if progress.exists() and all((self.folder / f"{n}.npy").exists() for n in self.shapes):
             saved = json.loads(progress.read_text())
             done, seconds, blocks = saved["images"], saved["seconds"], saved["blocks"]
             log.info("resuming after %d encoded images", done)

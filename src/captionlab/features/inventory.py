@@ -49,7 +49,7 @@ def list_stores(root: Path) -> list[StoredFeatures]:
         _describe(folder)
         for folder in folders
         if not folder.name.startswith(".")
-        and ((folder / "manifest.json").exists() or (folder / "grid.npy").exists())
+        and any((folder / name).exists() for name in ("manifest.json", "progress.json", "grid.npy"))
     ]
 
 

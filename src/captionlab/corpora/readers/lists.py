@@ -15,9 +15,15 @@ FLICKR8K_LISTS: dict[Split, str] = {
     "val": "Flickr_8k.devImages.txt",
     "test": "Flickr_8k.testImages.txt",
 }
+
+
+def _called(val: str) -> dict[Split, str]:
+    return {"train": "train.txt", "val": f"{val}.txt", "test": "test.txt"}
+
+
 _LISTS: tuple[dict[Split, str], ...] = (
     FLICKR8K_LISTS,
-    {"train": "train.txt", "val": "val.txt", "test": "test.txt"},  # Flickr30k Entities
+    *map(_called, ("val", "dev", "valid", "validation")),  # val.txt: Flickr30k Entities
     {split: f"karpathy_{split}_images.txt" for split in ("train", "val", "test")},
 )
 
@@ -26,22 +32,26 @@ def find_lists(tree: Tree) -> dict[Split, Path] | None:
     """The first known set of lists that is whole, its files in one folder; None if there is none.
 
     Raises:
-        DataError: if a release's own lists are there in part.
+        DataError: if such a set is there in part.
     """
     by_folder: dict[Path, dict[str, Path]] = {}
     for path in tree.files((".txt",)):
         by_folder.setdefault(path.parent, {})[path.name] = path
+    partly: str | None = None
     for names in _LISTS:
         for files in by_folder.values():
             lists = {split: files[name] for split, name in names.items() if name in files}
             if len(lists) == len(names):
                 return lists
-            if lists and names is FLICKR8K_LISTS:
+            # One file alone may be anything, unless a release calls it so.
+            if lists and partly is None and (names is FLICKR8K_LISTS or len(lists) > 1):
                 missing = next(name for split, name in names.items() if split not in lists)
-                raise DataError(
-                    f"split file {missing} is missing beside {next(iter(lists.values()))}; the "
-                    f"original release has {', '.join(names.values())}."
+                partly = (
+                    f"split file {missing} is missing beside {next(iter(lists.values()))}; give "
+                    f"{', '.join(names.values())}, or none of them to have splits drawn."
                 )
+    if partly is not None:
+        raise DataError(partly)
     return None
 
 
@@ -52,8 +62,8 @@ def divide_by_lists(
 
     Args:
         collected: images and captions.
-        lists: file of each split, one image per line: its id, with or without extension, which
-            may be followed by more after a space.
+        lists: file of each split, one image per line: its id, with or without extension; of an id
+            without spaces more may follow, after a space.
         aliases: other names of images, to their ids.
 
     Raises:
@@ -63,14 +73,14 @@ def divide_by_lists(
     names |= (aliases or {}) | {image: image for image in collected.images}
     chosen: list[tuple[Split, str]] = []
     for split, path in lists.items():
-        lines = [(n, line.split()[0]) for n, line in enumerate(read_lines(path), 1) if line.strip()]
+        lines = [(n, line.strip()) for n, line in enumerate(read_lines(path), 1) if line.strip()]
         if not lines:
             raise DataError(f"{path} is empty; expected one photo's file name per line.")
-        for number, name in lines:
-            image = names.get(name)
+        for number, line in lines:
+            image = names.get(line) or names.get(line.split()[0])
             if image is None:
                 raise DataError(
-                    f"{path}, line {number}: {name!r:.60} has no captions in "
+                    f"{path}, line {number}: {line!r:.60} has no captions in "
                     f"{collected.file.name}; expected one photo's file name per line."
                 )
             chosen.append((split, image))
