@@ -40,3 +40,18 @@ class RunError(CaptionLabError):
 def printable(text: str) -> str:
     """Text that cannot move the cursor, change colours or turn the direction of what follows."""
     return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device had not as much memory as was asked for."""
+    name = type(error).__name__  # torch's own; it is not imported here
+    return name in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error)
+
+
+def out_of_memory(error: BaseException) -> str:
+    """What to tell of it."""
+    reason = " ".join(str(error).split()) or "no more is known"
+    return (
+        f"out of memory ({reason:.120}); use a smaller data.batch_size, data.eval_batch_size, "
+        "search.beam_size or decoder."
+    )

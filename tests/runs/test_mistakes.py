@@ -48,6 +48,9 @@ MISTAKES: dict[str, Sequence[tuple[str, str]]] = {
         ("encoder=vgg encoder=resnet", "encoder is given twice, as encoder=vgg and as encoder=re"),
         ("decoder=gru -m seed=1 seed=2", "seed is given twice, as seed=1 and as seed=2; keep one"),
         ("-m seed=range(0,0)", "seed=range(0,0) has no values"),
+        ("-m encoder=vgg, decoder=lstm", "a value is missing after its last comma, or a blank"),
+        ("data.root=/Bücher", "'ü' must stand in quotes of its own, as in 'data.root=\"/Bücher\"'"),
+        ("data.root=~/x", "'~' must stand in quotes of its own, as in 'data.root=\"~/x\"'"),
         ("-m encoder=glob(nope*)", "encoder=glob(nope*) has no values"),
     ],
     "values": [
@@ -65,6 +68,10 @@ MISTAKES: dict[str, Sequence[tuple[str, str]]] = {
         ("monitor=val/loss", "monitor=val/loss is unknown; use val/cider_d"),
         ("init_from=/nowhere", "init_from=/nowhere does not exist; name a finished run"),
         ("init_from={empty}", "empty is no finished run (its state: None); run its command again"),
+        ("callbacks.early_stopping.monitor=val/bleu4", "is unknown; did you mean val/bleu_4?"),
+        ("callbacks.early_stopping.monitor=val/loss", "mode=max would stop a training because it"),
+        ("+trainer.fast_dev_run=true", "leave no validation to choose a checkpoint by"),
+        ("+trainer.limit_val_batches=0", "leave no validation to choose a checkpoint by"),
         ("callbacks.early_stopping.patience=x", "patience must be a whole number of at least 1"),
         ("+callbacks.x._target_=nope.Nope", "callbacks.x._target_=nope.Nope cannot be imported"),
         ("+trainer.max_epoch=3", "did you mean trainer.max_epochs?"),
@@ -77,6 +84,7 @@ MISTAKES: dict[str, Sequence[tuple[str, str]]] = {
     ],
     "places": [
         ("data=flickr8k data.root=/nowhere", "data.root=/nowhere is not a folder; set data.root"),
+        ("data.root={data}", "holds other files than data=shapes makes; add data=captions for"),
         ("data=captions data.root={empty}", "no captions were found in it or its folders"),
         ("data=captions data.root={data} data.dialect=cvs", "did you mean csv?"),
         ("data=captions data.root={lost}", "is missing (20 of 20 are); unpack all photos below"),
@@ -93,7 +101,7 @@ MISTAKES: dict[str, Sequence[tuple[str, str]]] = {
     "machines": [
         ("trainer.accelerator=tpu", "torch finds no such device here; use cpu or auto"),
         ("trainer.devices=0", "trainer.devices must be a number of at least 1, -1 or auto"),
-        ("trainer.precision=bf16-true", "trainer.precision must be auto, 32-true, 32, bf16-mixed"),
+        ("trainer.precision=bf16-true", "trainer.precision must be auto, 32-true, bf16-mixed"),
         ("trainer.devices=x", "trainer.devices must be a number of at least 1, -1 or auto"),
         ("hydra/launcher=slrm -m", "did you mean slurm?"),
         ("hydra/launcher=slurm", "concerns sweeps; run\n  python run.py -m hydra/launcher=slurm"),

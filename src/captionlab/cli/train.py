@@ -14,9 +14,10 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status 0; a run or a sweep that failed exits by itself with 1.
     """
-    from captionlab.runs.stopping import catch_signals
+    from captionlab.runs.stopping import catch_signals, outlive_reader
 
     catch_signals()
+    outlive_reader()
     from captionlab.runs.main import main  # brings Hydra and torch
 
     main(arguments)

@@ -6,7 +6,8 @@ The range of each option is checked as its home says it; here are the rules acro
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,31 @@ def _check_run(config: Mapping[str, Any]) -> None:
     monitors = [f"val/{name}" for name in validation_scores()]
     if config["monitor"] not in monitors:
         raise ConfigError(f"monitor={config['monitor']} is unknown; use {', '.join(monitors)}.")
+    _check_early_stopping(config["callbacks"], monitors)
+    trainer = config["trainer"]
+    if trainer.get("fast_dev_run") or trainer.get("limit_val_batches") == 0:
+        raise ConfigError(
+            "trainer.fast_dev_run and trainer.limit_val_batches=0 leave no validation to choose a "
+            "checkpoint by; for a quick trial use experiment=quick or data.limit=500."
+        )
     _check_init_from(config["init_from"])
+
+
+def _check_early_stopping(callbacks: Mapping[str, Any], monitors: Sequence[str]) -> None:
+    for name, spec in callbacks.items():
+        if not spec or spec.get("_target_") != "captionlab.training.trainer.early_stopping":
+            continue
+        monitor, mode = spec.get("monitor"), spec.get("mode")
+        if monitor not in (*monitors, "val/loss"):
+            near = get_close_matches(str(monitor), [*monitors, "val/loss"], n=1)
+            hint = f"did you mean {near[0]}?" if near else f"use val/loss or {', '.join(monitors)}."
+            raise ConfigError(f"callbacks.{name}.monitor={monitor} is unknown; {hint}")
+        better = "min" if monitor == "val/loss" else "max"
+        if mode != better:
+            raise ConfigError(
+                f"callbacks.{name}.mode={mode} would stop a training because it improves; set "
+                f"callbacks.{name}.mode={better} for {monitor}."
+            )
 
 
 def _check_init_from(source: str | None) -> None:

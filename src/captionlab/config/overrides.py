@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -116,6 +117,13 @@ def _parse(word: str, loader: ConfigLoader) -> Override:
 
 
 def _unreadable(word: str) -> str:
+    key, _, value = word.partition("=")
+    if value.endswith(","):
+        return f"cannot read {word!r}: a value is missing after its last comma, or a blank follows."
+    odd = re.search(r"[^\w/\\.+$%*@?|:,()\[\]{}=\s'\"-]", value, re.ASCII)
+    if odd and not set(value) & set("'\"=,"):
+        quoted = shlex.quote(f'{key}="{value}"')
+        return f"cannot read {word!r}: {odd[0]!r} must stand in quotes of its own, as in {quoted}."
     return (
         f"cannot read {word!r}: expected NAME=VALUE; put a value with blanks, commas, brackets or "
         "equals signs in quotes of its own, as in 'NAME=\"a = b\"'."

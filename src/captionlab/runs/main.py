@@ -32,7 +32,12 @@ from omegaconf import DictConfig, OmegaConf
 
 import captionlab
 from captionlab.config.overrides import CONFIG_NAME, check_overrides
-from captionlab.errors import CaptionLabError, ConfigError
+from captionlab.errors import (
+    CaptionLabError,
+    ConfigError,
+    is_out_of_memory,
+    out_of_memory,
+)
 from captionlab.evaluation.result import Result
 from captionlab.files import is_full
 from captionlab.runs.command import own_command
@@ -77,6 +82,21 @@ def run(config: DictConfig) -> float | None:
         _fail(f"error: {error}", folder, is_job)
         return None
     except Exception as error:
+        if is_out_of_memory(error):
+            _fail(
+                f"error: {out_of_memory(error)} Run the same command again to resume.",
+                folder,
+                is_job,
+            )
+            return None
+        if isinstance(error, FileNotFoundError) and concerns(error, folder.path):
+            _fail(
+                f"error: {error.filename} is missing; remove {folder.path}, and run the same "
+                "command again.",
+                folder,
+                is_job,
+            )
+            return None
         if isinstance(error, OSError) and concerns(error, folder.path):
             _fail(f"error: {unwritable(folder.path, error)}", folder, is_job)
             return None

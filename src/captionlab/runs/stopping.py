@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import signal
+import stat
 import sys
 import threading
 from types import FrameType
@@ -46,6 +48,32 @@ def catch_signals() -> None:
 
     for number in _NAMES:
         signal.signal(number, stop)
+
+
+class _LastingOutput(io.TextIOWrapper):
+    """Goes on, into nothing, when whoever read it has ended, such as `head`."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._nobody_reads()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._nobody_reads()
+
+    def _nobody_reads(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+
+
+def outlive_reader() -> None:
+    """Let a training end, and write its report, though nobody reads its output any more."""
+    if stat.S_ISFIFO(os.fstat(1).st_mode):
+        sys.stdout = _LastingOutput(sys.stdout.buffer, sys.stdout.encoding, sys.stdout.errors)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

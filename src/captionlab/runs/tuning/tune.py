@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
+from annotated_types import Ge, Lt
 from optuna.trial import TrialState
 
 from captionlab.errors import CaptionLabError, ConfigError
 from captionlab.files import is_full, unwritable
 from captionlab.metrics.registry import find_score
-from captionlab.options import Count, Natural, check_options, options_of
+from captionlab.options import Count, check_options, options_of
 from captionlab.reports.table import Column, Row, Table
 from captionlab.run_files import RunFiles
 from captionlab.runs.stopping import Stopped
@@ -27,7 +29,7 @@ def tune(
     *,
     trials: Count,
     workers: Count,
-    seed: Natural,
+    seed: Annotated[int, Ge(0), Lt(2**31)],  # Optuna's, to which trials are added
     prune: bool,
     config_dir: str | None,
 ) -> None:
