@@ -199,14 +199,17 @@ def find_all(folders: Sequence[Path]) -> list[Path]:
     """The run folders among and in these folders, each once.
 
     Raises:
-        ConfigError: if there are none.
+        ConfigError: if there are none in one of them.
     """
     found: dict[Path, Path] = {}
-    for run in (run for folder in folders for run in find_runs(folder)):
-        found.setdefault(run.resolve(), run)
-    if not found:
-        names = ", ".join(map(str, folders))
-        raise ConfigError(f"there are no runs in {names}; name run folders, or folders of them.")
+    for folder in folders:
+        runs = find_runs(folder)
+        if not runs:
+            raise ConfigError(
+                f"there are no runs in {folder}; name run folders, or folders of them."
+            )
+        for run in runs:
+            found.setdefault(run.resolve(), run if run.name else run.resolve())
     return list(found.values())
 
 

@@ -54,7 +54,7 @@ def test_captions_are_scored_without_photos_and_over_seeds(
     assert main(["evaluate", *groups, *more, f"--out={tmp_path}/out"]) == 0
     text = capsys.readouterr().out
     assert "p seeds" in text
-    assert (tmp_path / "out" / "good-good_2-data-test" / "scores.json").exists()
+    assert (tmp_path / "out" / "good-good_2-data-test-tokenizer=python" / "scores.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,10 @@ def test_captions_are_scored_without_photos_and_over_seeds(
         (["{run}", "--samples=1"], "--samples must be at least 2, found 1"),
         (["--ensemble", "{run}", "{run}", "--samples=-1"], "--samples must be at least 2"),
         (["{run}", "--images=list.txt"], "--images names the photos of a text file's lines"),
+        (
+            ["{a}", "--data={data}", "--images=x"],
+            "--images names the photos of a text file's lines",
+        ),
     ],
 )
 def test_what_would_have_no_effect_is_refused(

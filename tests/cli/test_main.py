@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from captionlab import __version__
-from captionlab.cli import main
+from captionlab.cli import main, runs
 from captionlab.runs.folder import RunFolder
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -67,3 +67,30 @@ def test_output_that_nobody_reads_any_more_is_no_error(tmp_path: Path) -> None:
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "\nstopped by Ctrl-C\n"),
+        (MemoryError(), 1, "error: out of memory (no more is known); use a smaller data.batch"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            1,
+            "error: out of memory (",
+        ),
+    ],
+)
+def test_what_may_happen_to_any_command_is_one_line(
+    error: BaseException,
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(folders: object) -> None:
+        raise error
+
+    monkeypatch.setattr(runs, "_overviews", fail)
+    assert main(["runs", "list", "x"]) == code
+    assert capsys.readouterr().err.startswith(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from captionlab.errors import RunError
 from captionlab.evaluation.evaluate import evaluate
 from captionlab.evaluation.request import Request
 from captionlab.evaluation.result import Prediction, Result, Training
-from captionlab.run_files import PRUNED, RESULTS_VERSION, State
+from captionlab.reports import Comparison
+from captionlab.run_files import PRUNED, RESULTS_VERSION, State, find_runs
 from captionlab.runs.folder import RunFolder
 from captionlab.runs.launching import cluster
 from captionlab.runs.sweep import SweepComparison
@@ -230,3 +232,47 @@ def test_results_of_older_code_are_told_apart(
     assert differences["results_version"] == [RESULTS_VERSION, RESULTS_VERSION - 1]
     with pytest.raises(RunError, match=r"another configuration or version .*results_version"):
         old.check_identity({"results_version": RESULTS_VERSION})
+
+
+def test_a_copy_of_a_run_counts_once_and_a_folder_without_runs_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = Results(tmp_path / "runs")
+    for seed in (0, 1):
+        folder = results.run("a", "lstm", seed)
+        RunFolder(folder).update_manifest(identity={"seed": seed})
+    shutil.copytree(folder, folder.with_name(f"{folder.name}-copy"))
+    assert main(["report", str(tmp_path / "runs")]) == 0
+    out = capsys.readouterr().out
+    assert f"{folder.name}-copy is the same run as" in out.replace("\n", "")
+    (group,) = Comparison.read(find_runs(tmp_path / "runs")).groups
+    assert len(group.runs) == 2
+    assert main(["report", str(tmp_path / "runs"), str(tmp_path / "tpyo")]) == 1
+    assert f"there are no runs in {tmp_path}/tpyo" in capsys.readouterr().err
+
+
+def test_a_run_named_by_a_dot_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished(tmp_path / "run-s0", 0.5).path)
+    assert main(["runs", "list", "."]) == 0
+    assert "run-s0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["caption", "evaluate"])
+def test_a_run_without_its_checkpoint_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    finished(tmp_path / "runs" / "a", 0.5)
+    run = str(tmp_path / "runs" / "a")
+    words = {"caption": ["caption", "x.jpg", "--run", run], "evaluate": ["evaluate", run]}
+    (tmp_path / "x.jpg").write_bytes(b"")
+    monkey = [*words[command], *(["--split=val"] if command == "evaluate" else [])]
+    assert main([text.replace("x.jpg", f"{tmp_path}/x.jpg") for text in monkey]) == 1
+    assert "best.ckpt is missing; remove" in capsys.readouterr().err
+
+
+def test_a_folder_of_runs_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(tmp_path / "a", 0.5)
+    assert main(["evaluate", str(tmp_path)]) == 1
+    assert "is a folder of 1 runs; name one, such as" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from tests.e2e.test_commands import run, run_folders
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one finished run and its data."""
     folder = tmp_path_factory.mktemp("cli")
-    done = run(folder, "encoder=resnet18", "data.root=" + str(folder / "shapes"))
+    done = run(folder, "encoder=resnet18", "data.root=" + str(folder / "drawings"))
     assert done.returncode == 0, done.stdout + done.stderr
+    (text,) = folder.glob("drawings/*/text")  # a folder for each recipe
+    shutil.copytree(text.parent, folder / "shapes")
     return folder
 
 
@@ -47,7 +50,8 @@ def test_a_run_a_checkpoint_and_a_file_get_the_same_scores(
     checkpoint = folder / "checkpoints" / "best.ckpt"
     more = ["--samples", "3", "--retrieval", "6", "--set", "search.beam_size=3"]
     assert main(["evaluate", str(checkpoint), *more, *out]) == 0
-    result = place / "out" / "best-shapes-test-search.beam_size=3" / "scores.json"
+    name = "best-shapes-test-samples=3-retrieval=6-search.beam_size=3"
+    result = place / "out" / name / "scores.json"
     written = json.loads(result.read_text())
     assert written["scores"] == expected
     assert written["language"]["perplexity"] > 1
@@ -84,7 +88,8 @@ def test_a_part_is_scored_only_when_asked_for(
     assert main(arguments) == 1
     assert "7 of 12 images have no caption" in capsys.readouterr().err
     assert main([*arguments, "--subset"]) == 0
-    assert (place / "evaluation" / "part-shapes-test-subset-5" / "scores.json").exists()
+    name = "part-shapes-test-subset-5-tokenizer=python"
+    assert (place / "evaluation" / name / "scores.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,8 @@ def test_a_part_is_scored_only_when_asked_for(
         (["evaluate", "{place}"], "is no finished run"),
         (["evaluate", "{place}/people.jsonl"], "--data ROOT"),
         (["evaluate", "{run}", "--set", "search.beamsize=3"], "beamsize"),
-        (["evaluate", "{run}", "--set", "nothing"], "--set"),
+        (["evaluate", "{run}", "--set", "nothing"], "write KEY=VALUE"),
+        (["evaluate", "{run}", "--samples", "1"], "--samples must be at least 2"),
         (["evaluate", "{run}/status.json", "--data", "{place}/shapes"], "line 1 is not valid JSON"),
         (["evaluate", "{run}/fake.ckpt"], "no checkpoint of captionlab"),
         (["evaluate", "{run}", "--data", "/nowhere"], "/nowhere"),

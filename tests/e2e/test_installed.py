@@ -102,7 +102,7 @@ def test_a_sweep_over_shipped_and_own_options_runs_in_an_empty_folder(
     command = read(folders[0] / "manifest.json")["command"]
     assert command[:2] == [str(site / "bin" / "captionlab"), "train"]  # type: ignore[index]
     own = next(folder for folder in folders if "-own-" in folder.name)
-    photo = next((tmp_path / "data" / "shapes" / "images").iterdir())
+    photo = next((tmp_path / "data" / "shapes").glob("*/images/*.jpg"))
     captioned = captionlab(site, tmp_path, "caption", str(own), str(photo))
     assert captioned.returncode == 0, captioned.stderr
     assert captioned.stdout.startswith(f"{photo}\t")

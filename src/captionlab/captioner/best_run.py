@@ -27,6 +27,8 @@ def best_run(target: Path) -> Path:
         files = RunFiles(folder)
         if files.state == "complete":
             files.check_unchanged()
+            if not files.best_checkpoint.exists():
+                continue
             result = RunFiles.read_json(files.result_path) or {}
             for name, score in result.get("best_validation", {}).items():
                 if score is not None:

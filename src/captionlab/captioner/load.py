@@ -44,7 +44,7 @@ from captionlab.options import (
     options_of,
     renamed,
 )
-from captionlab.run_files import RunFiles
+from captionlab.run_files import RunFiles, find_runs
 from captionlab.text import Tokenizer, Vocabulary
 
 _TEXT = Option("", str, (), REQUIRED, "")
@@ -216,6 +216,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = io.BytesIO(read_whole(path))
         saved: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
         _ = saved["captionlab"]["features"]
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{path} is missing; remove its run and run that command again, or name another run."
+        ) from error
     except Exception as error:  # torch raises many kinds for a file that is not its own
         if isinstance(error, StorageError) and zipfile.is_zipfile(path):
             raise
@@ -239,6 +243,11 @@ def checkpoint_of(folder: Path) -> Path:
         RunError: if there is none.
     """
     run = RunFiles(folder)
+    inside = find_runs(folder)
+    if run.state is None and inside:
+        raise RunError(
+            f"{folder} is a folder of {len(inside)} runs; name one, such as {inside[0]}."
+        )
     if run.state != "complete":
         raise RunError(
             f"{folder} is no finished run (its state: {run.state}); run its command again to "

@@ -22,7 +22,7 @@ from captionlab.cli import (
     tune,
     wandb,
 )
-from captionlab.errors import CaptionLabError
+from captionlab.errors import CaptionLabError, is_out_of_memory, out_of_memory
 from captionlab.progress.terminal import shown_on_terminal
 
 _EXAMPLES = """\
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; the process's own unless given.
 
     Returns:
-        The exit status: 0; 1 after an error, which is printed in one line; 141 where nobody reads
-            the output any more.
+        The exit status: 0; 1 after an error, which is printed in one line; 130 after Ctrl-C; 141
+            where nobody reads the output any more.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["train"]:  # its arguments are Hydra's, and Hydra parses them
@@ -67,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CaptionLabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C", file=sys.stderr)
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # what read our output has ended, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
@@ -74,6 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"error: {out_of_memory(error)}", file=sys.stderr)
         return 1
     return status or 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,9 @@ examples:
   captionlab evaluate --group init=init_1.txt,init_2.txt --group merge=merge_1.txt,merge_2.txt \\
       --images test.txt --data /path/to/Flickr8k
   captionlab evaluate --ensemble RUN RUN"""
+
+
+_NAME_IMAGES = (".json", ".jsonl", ".ckpt", ".safetensors")  # suffixes of what needs no --images
 
 
 def add_parser(commands: Commands) -> None:
@@ -93,7 +97,8 @@ def run(options: argparse.Namespace) -> None:
     from captionlab.evaluation.request import Request
     from captionlab.reports.evaluation import System, print_evaluations, write_evaluation
 
-    groups = _groups(options.targets, options.group)
+    targets = [Path(os.path.abspath(path)) for path in options.targets]  # `.` has no name
+    groups = _groups(targets, options.group)
     request = Request(
         data=options.data,
         split=options.split,
@@ -108,6 +113,12 @@ def run(options: argparse.Namespace) -> None:
     )
     if not groups and not options.ensemble:
         raise ConfigError("there is nothing to evaluate; name a TARGET, or --ensemble RUN RUN.")
+    paths = [path for members in groups.values() for path in members.values()]
+    if options.images and all(path.is_dir() or path.suffix in _NAME_IMAGES for path in paths):
+        raise ConfigError(
+            "--images names the photos of a text file's lines, and there is none; leave it out "
+            "(--subset scores the images that have captions)."
+        )
     systems, folders = [], []
     for name, members in groups.items():
         runs = [replace(evaluate(path, request), name=own) for own, path in members.items()]
@@ -124,12 +135,19 @@ def run(options: argparse.Namespace) -> None:
     differences = print_evaluations(systems, console)
     for place, evaluation in zip(folders, evaluations, strict=True):
         folder = options.out or place / "evaluation"
-        changed = [re.sub(r"[^\w.,=+-]", "_", word) for word in options.set]
-        name = "-".join([evaluation.name, evaluation.data, *changed])
+        name = "-".join([evaluation.name, evaluation.data, *_asked(options)])
         written = write_evaluation(evaluation, folder / name)
         console.print(f"written: {written[0].parent}", soft_wrap=True, highlight=False)
     if len(systems) > 1 and options.out:
         write_atomically(options.out / "significance.csv", differences.every_pair().csv())
+
+
+def _asked(options: argparse.Namespace) -> list[str]:
+    """What scores depend on besides system and data, for the name of their folder."""
+    asked = [f"tokenizer={options.tokenizer}"] if options.tokenizer != "stanford" else []
+    asked += [f"samples={options.samples}"] if options.samples else []
+    asked += [f"retrieval={options.retrieval}"] if options.retrieval else []
+    return [re.sub(r"[^\w.,=+-]", "_", word) for word in (*asked, *options.set)]
 
 
 def _groups(targets: list[Path], named: list[str]) -> dict[str, dict[str, Path]]:

@@ -59,6 +59,9 @@ def run(options: argparse.Namespace) -> None:
     from captionlab.reports.model_facts import weights_text
 
     target = only_run(options.run)
+    for path in (options.card, options.path if options.format != "onnx" else None):
+        if path is not None and path.is_dir():
+            raise ConfigError(f"{path} is a folder; name a file, such as {path}/model.safetensors.")
     if options.format == "onnx":
         from captionlab.captioner.onnx_export import export_onnx
 

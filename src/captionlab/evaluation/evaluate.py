@@ -31,10 +31,6 @@ def evaluate(target: Path, request: Request) -> Evaluation:
     _check(request)
     if target.is_file() and target.suffix != ".ckpt" and not _is_model(target):
         return score_written(target.stem, _captions_of_file(target, request), request)
-    if request.image_list is not None:
-        raise ConfigError(
-            f"{target}: --images names the photos of a text file's lines; leave it out."
-        )
     from captionlab.evaluation.models import (
         captions_of_checkpoint,
         captions_of_run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -67,10 +68,10 @@ class Comparison:
     """
 
     def __init__(self, runs: Sequence[Run], data: str = "") -> None:
-        self.runs = list(runs)
+        self.runs, self._copies = _without_copies(runs)
         self.data = data
         self._no_differences: str | None = None
-        self.settings, groups, self._ungrouped = group_runs(runs)
+        self.settings, groups, self._ungrouped = group_runs(self.runs)
         self._results = [result for group in groups for result in group.results]
         self.groups = sorted(groups, key=_rank)
 
@@ -218,6 +219,8 @@ class Comparison:
             remarks |= {text} if of_all else {f"{name}: {text}" for name in names}
         if self.differences is None and self._no_differences:
             remarks.add(self._no_differences)
+        for copy, original in self._copies.items():
+            remarks.add(f"{copy} is the same run as {original}, and counts once")
         for version in {run.version for run in self.runs} - {RESULTS_VERSION}:
             names = [run.folder.name for run in self.runs if run.version == version]
             remarks.add(f"{', '.join(names)}: {other_version(version)}")
@@ -305,3 +308,16 @@ def _rank(group: Group) -> tuple[list[float], tuple[str, ...]]:
     """Sorts the best first; scores that are not official come after those that are."""
     ranked = [registry.ranking(result.scores) for result in group.results]
     return [-fmean(values) for values in zip(*ranked, strict=True)], group.labels
+
+
+def _without_copies(runs: Sequence[Run]) -> tuple[list[Run], dict[Path, Path]]:
+    """The runs, each once; and folders that are copies of others, with those."""
+    kept: dict[str, Run] = {}
+    copies: dict[Path, Path] = {}
+    for run in runs:
+        identity = run.manifest.get("identity") if run.result is not None else None
+        made = [run.config.get("name"), identity] if identity else [str(run.folder)]
+        original = kept.setdefault(json.dumps(made, sort_keys=True), run)
+        if original is not run:
+            copies[run.folder] = original.folder
+    return list(kept.values()), copies
