@@ -37,6 +37,8 @@ def browser(session: nox.Session) -> None:
 @nox.session
 def slurm(session: nox.Session) -> None:
     """Sweeps on a real SLURM of one node; its packages are Debian's."""
+    if shutil.which("slurmctld") is None:
+        session.error("there is no SLURM; install slurmctld, slurmd, slurm-client and munge.")
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "slurm", "tests/slurm", *session.posargs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ from captionlab.corpora.shapes import generate_shapes
 from tests.support import decoders
 
 torch.set_num_threads(1)
+# Of whoever runs the tests, and of the cluster's job that does.
+for name in list(os.environ):
+    if name.startswith("SLURM_") or name.lower().endswith("_proxy"):
+        del os.environ[name]
+for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
+    os.environ.pop(name, None)
+os.environ["WANDB_MODE"] = "offline"
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,9 @@ from captionlab.config.space import split_space
 from captionlab.corpora import read_corpus
 from captionlab.corpora.shapes import generate_shapes
 from captionlab.metrics import registry
+from captionlab.options import options_of
+from captionlab.runs.launching.local import LocalLauncher
+from captionlab.runs.launching.slurm import SlurmLauncher
 from captionlab.runs.main import config_loader
 from tests.support.configs import CONF, composed
 
@@ -107,6 +110,7 @@ def test_every_page_is_in_the_navigation_and_stays_inside_of_the_site() -> None:
             assert target.is_relative_to(DOCS), f"{page.name}: {link} is not part of the site"
 
 
+LAUNCHER_OPTIONS = {*options_of(SlurmLauncher), *options_of(LocalLauncher)}
 TYPED = [(page, words) for page in PAGES for words in commands(page)]
 
 
@@ -132,6 +136,9 @@ def test_every_command_of_a_page_is_understood(page: Path, words: list[str]) -> 
         if (CONF / name).is_dir():
             for option in value.split(","):
                 assert (CONF / name / f"{option}.yaml").exists(), word
+    for word in overrides:
+        if word.startswith("hydra.launcher."):
+            assert word.removeprefix("hydra.launcher.").partition("=")[0] in LAUNCHER_OPTIONS, word
     single = [re.sub(r"=([^,\[]*),.*", r"=\1", word) for word in overrides if word not in flags]
     composed(*(word for word in single if not word.startswith(("hydra.", "hydra/"))))
 

@@ -176,14 +176,14 @@ def test_addresses_are_fetched_within_limits(
 def test_a_server_that_never_finishes_holds_nothing_up(
     model: str, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(photo_input, "_SECONDS_TO_ANSWER", 1)
-    monkeypatch.setattr(photo_input, "_SECONDS_TO_DOWNLOAD", 2)
+    monkeypatch.setattr(photo_input, "_SECONDS_TO_ANSWER", 2)
+    monkeypatch.setattr(photo_input, "_SECONDS_TO_DOWNLOAD", 3)
     names = ("mute", "headers", "slow", "garbage", "a")
     assert main(["caption", *(f"{server}/{name}.jpg" for name in names), "--run", model]) == 1
     out, err = capsys.readouterr()
     assert [line.split("\t")[0] for line in out.splitlines()] == [f"{server}/a.jpg"]
-    slow = "takes longer than 2 seconds; download it and name the file."
-    parts = ("the server sent nothing for 1 seconds.", slow, slow, "cannot be had: <html>.")
+    slow = "takes longer than 3 seconds; download it and name the file."
+    parts = ("the server sent nothing for 2 seconds.", slow, slow, "cannot be had: <html>.")
     errors = err.splitlines()
     assert len(errors) == len(parts), "one line each"
     for error, name, part in zip(errors, names, parts, strict=False):

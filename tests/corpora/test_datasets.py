@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from captionlab.corpora import datasets
 from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.corpora.datasets import COCO, CaptionDataset, CaptionFolder, Flickr8k, Shapes
 from captionlab.errors import DataError
@@ -113,6 +114,7 @@ def test_a_file_written_a_moment_ago_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It could be written once more within the resolution of its time."""
+    monkeypatch.setattr(datasets, "_CLOCK_NANOSECONDS", 10**15)  # a slow machine's moment
     fakes.own_csv(tmp_path / "data")
     dataset = CaptionFolder(tmp_path / "data", cache_dir=tmp_path / "cache")
     dataset.identity()

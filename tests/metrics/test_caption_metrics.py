@@ -6,7 +6,6 @@ import math
 import random
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -147,7 +146,14 @@ def test_meteor_that_dies_is_started_again() -> None:
     assert meteor.score(*pair)[0] == pytest.approx(1.0, abs=0.01)
     meteor.close()
     meteor._start()
-    threading.Timer(0.3, meteor._process.kill).start()  # while it loads, the request is written
+    take = meteor._answers.take
+
+    def killed(number: int) -> list[bytes]:
+        assert meteor._process is not None
+        meteor._process.kill()
+        return take(number)
+
+    meteor._answers.take = killed  # type: ignore[method-assign]
     with pytest.raises(java.JavaError, match="mid-score"):
         meteor.score(*pair)
     assert meteor._process is None, "nothing is left behind"
