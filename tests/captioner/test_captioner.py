@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
@@ -13,12 +13,16 @@ from torchvision.models import get_model
 
 from captionlab.captioner.load import initialise, load_ensemble, load_run, override
 from captionlab.config import build
+from captionlab.config.checks import check_values
 from captionlab.corpora import CaptionCorpus
-from captionlab.decoders import Decoder
+from captionlab.decoders import Conditioning, Decoder, RecurrentDecoder
+from captionlab.decoders.cells import Cell
 from captionlab.errors import ConfigError, RunError
 from captionlab.evaluation.likelihood import perplexity, retrieval, sample
+from captionlab.options import Count, Derived
 from captionlab.runs.folder import RunFolder
 from captionlab.types import Hypothesis
+from tests.support import runs
 from tests.support.configs import checked
 from tests.support.runs import Place
 
@@ -225,3 +229,39 @@ def test_a_run_of_another_vocabulary_is_refused(place: Place) -> None:
     (place.folder / "text.ckpt").write_text("no")
     with pytest.raises(RunError, match="is no checkpoint of captionlab"):
         start_from(place.folder / "text.ckpt", ours, place.data)
+
+
+class BareDecoder(RecurrentDecoder):
+    """Of somebody else's package, with few options."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        embedding_dim: Count,
+        hidden_dim: Count,
+        num_layers: Count,
+        conditioning: Conditioning[Any],
+        vocabulary_size: Annotated[int, Derived],
+    ) -> None:
+        dims = embedding_dim, hidden_dim, num_layers
+        super().__init__(cell, *dims, 0.0, conditioning, vocabulary_size)
+
+
+def test_a_decoder_of_ones_own_needs_no_options_but_its_own(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("name", "cell", "embedding_dim", "hidden_dim", "num_layers")
+    target = f"{BareDecoder.__module__}.BareDecoder"
+
+    def bare(*overrides: str) -> dict[str, Any]:
+        config = checked(*overrides)
+        own = {name: config["decoder"][name] for name in names}
+        config["decoder"] = {"_target_": target, **own}
+        check_values(config)
+        return config
+
+    monkeypatch.setattr(runs, "checked", bare)
+    corpus = place.data.corpus
+    captioner = load_run(place.run("bare")).captioner
+    assert isinstance(captioner.decoder, BareDecoder)
+    assert len(captioner.write(corpus, ids_of(corpus))) == 8

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 
+from captionlab.captioner.load import load_run, read_checkpoint
 from captionlab.config import build
 from captionlab.devices import find_device
 from captionlab.errors import ConfigError
+from captionlab.evaluation.result import read_predictions
 from captionlab.runs import engine
 from captionlab.runs.engine import execute
 from captionlab.runs.folder import RunFolder
+from captionlab.training.module import CaptioningModule
 from tests.support.configs import checked
 from tests.support.runs import OPTIONS, SMALL
 
@@ -112,3 +118,58 @@ def test_the_manifest_says_in_which_format_the_features_were_encoded(
         with folder.lock(), pytest.raises(ReachedError):
             execute(config, folder)
         assert folder.manifest["encode_dtype"] == expected, options
+
+
+def test_the_best_epoch_is_tested_and_a_training_that_stopped_early_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its test has to be done by a later attempt."""
+    scores = (0.3, 0.5, 0.4, 0.2)  # of the epochs
+    log_dict = CaptioningModule.log_dict
+
+    def log(self: CaptioningModule, values: dict[str, Any], **others: Any) -> None:
+        if "val/cider_d" in values:
+            values = {**values, "val/cider_d": scores[self.current_epoch]}
+        log_dict(self, values, **others)
+
+    def fail(*args: Any) -> None:
+        raise ReachedError
+
+    monkeypatch.setattr(CaptioningModule, "log_dict", log)
+    options = ["trainer.max_epochs=8", "callbacks.early_stopping.patience=2"]
+    options += ["trainer.accelerator=cpu", "trainer.precision=32-true"]
+    config = checked(*OPTIONS, *SMALL, f"cache_dir={tmp_path}/data", *options)
+    folder = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch, folder.lock():
+        patch.setattr(engine, "_score", fail)
+        with pytest.raises(ReachedError):
+            execute(config, folder)
+    last, best = map(read_checkpoint, (folder.last_checkpoint, folder.best_checkpoint))
+    assert (last["epoch"], best["epoch"]) == (3, 1)
+    with folder.lock():
+        monkeypatch.setattr(Trainer, "fit", fail)
+        result = execute(config, folder)
+    assert result is not None
+    assert result.training is not None
+    assert (result.training.epochs, result.training.best_epoch) == (4, 2)
+    assert result.training.best_validation == {"val/cider_d": pytest.approx(0.5)}
+
+    run = load_run(folder.best_checkpoint)
+    test = [image.image_id for image in run.corpus.splits["test"]]
+    written = run.captioner.write(run.corpus, test)
+    decode = run.captioner.vocabulary.decode
+    of_best = {image: decode(hypothesis.tokens) for image, hypothesis in written.items()}
+    predictions = read_predictions(folder.predictions_path)
+    assert {p.image_id: p.caption for p in predictions} == of_best
+    names = [name for name in best["state_dict"] if name.endswith("weight")]
+    assert not any(torch.equal(best["state_dict"][n], last["state_dict"][n]) for n in names)
+
+
+def test_the_peak_of_memory_is_in_bytes() -> None:
+    code = (
+        "from captionlab.runs.process import peak_memory_bytes; before = peak_memory_bytes(); "
+        "kept = bytearray(b'x') * 600_000_000; print(before, peak_memory_bytes())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert max(before, 600e6) < after < before + 650e6

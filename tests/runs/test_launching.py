@@ -60,7 +60,7 @@ def test_more_devices_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch
 def test_a_batch_script_that_starts_one_process_for_two_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("SLURM_STEP_ID", "SLURM_JOB_NAME"):
+    for name in ("SLURM_STEP_ID", "SLURM_JOB_NAME", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
     machine.check_step(trainer(2))
     monkeypatch.setenv("SLURM_NTASKS", "2")
@@ -382,3 +382,21 @@ def test_the_last_words_of_a_run_are_its_last_full_line(
     assert local._last_words(folder) == ""
     folder.output_path.write_text(output, encoding="utf-8")
     assert local._last_words(folder) == words
+
+
+def test_what_was_submitted_before_a_refusal_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(script: Path, array: dict[int, SweepRun], max_parallel: int | None) -> str:
+        if "8" in script.parent.name:
+            raise ConfigError("sbatch refused the sweep: too many.")
+        return "7"
+
+    monkeypatch.setattr(cluster, "submit", submit)
+    runs = {1: sweep_run(tmp_path / "one"), 2: sweep_run(tmp_path / "eight", devices=8)}
+    with pytest.raises(ConfigError, match=r"too many\. SLURM job 7 is in the queue\."):
+        launcher()._submit(runs)
+    assert runs[1].folder.state == "queued"
+    assert not runs[2].folder.status_path.exists()
+    with pytest.raises(ConfigError, match=r"too many\. Nothing was started\."):
+        launcher()._submit({2: runs[2]})
