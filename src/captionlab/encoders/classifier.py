@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -37,7 +37,7 @@ from captionlab.encoders.weights import (
     stem_of,
 )
 from captionlab.errors import ConfigError
-from captionlab.options import Count, Natural
+from captionlab.options import Count, Derived, Natural
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
 NUM_CALIBRATION_IMAGES = 64
@@ -80,7 +80,6 @@ class ClassifierEncoder(Encoder):
     look at maps alone give them no gradient.
 
     Args:
-        classifier: the network that is cut.
         weights: `imagenet` (the first that were published, downloaded once or from a package), the
             name of others, such as `IMAGENET1K_V2` of torchvision, `none` (drawn from `init_seed`,
             each layer's scale fitted to some training images, without which a deep random network's
@@ -101,6 +100,7 @@ class ClassifierEncoder(Encoder):
             or low layers.
         coordinates: whether row and column of each position, from -1 to 1, are two more channels of
             the map (Liu et al. 2018).
+        classifier: the network that is cut; None for the `published` one of a subclass.
 
     Attributes:
         num_stages: of the network up to the map.
@@ -113,18 +113,21 @@ class ClassifierEncoder(Encoder):
 
     def __init__(
         self,
-        classifier: Classifier,
-        weights: str,
-        image_size: Count | None,
-        init_seed: Natural,
-        pooled: Pooled,
-        train: Train,
-        grid_size: Count | None,
+        weights: str = "imagenet",
+        image_size: Count | None = None,
+        init_seed: Natural = 0,
+        pooled: Pooled = "features",
+        train: Train = "none",
+        grid_size: Count | None = None,
         stage: Count | None = None,
         whiten: bool = False,
         coordinates: bool = False,
+        *,
+        classifier: Annotated[Classifier | None, Derived] = None,
     ) -> None:
         super().__init__()
+        if classifier is None:
+            classifier = self.published()
         problem = self.conflict({"pooled": pooled, "stage": stage})
         if problem is not None:
             raise ConfigError(f"encoder.{problem}")
@@ -162,6 +165,11 @@ class ClassifierEncoder(Encoder):
                 *(["coordinates"] if coordinates else []),
             ]
         )
+
+    @classmethod
+    def published(cls) -> Classifier:
+        """The network that is cut, with its weights; of a subclass for one network."""
+        raise NotImplementedError
 
     @classmethod
     def conflict(cls, options: Mapping[str, Any]) -> str | None:

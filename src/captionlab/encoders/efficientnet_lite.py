@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu6
 
 from captionlab.encoders.classifier import Classifier, ClassifierEncoder
-from captionlab.encoders.cut import Pooled, Train
 from captionlab.encoders.weights import PackagedFile
-from captionlab.options import Count, Natural
 from captionlab.types import Preprocessing
 
 _WEIGHTS = PackagedFile(
@@ -112,34 +110,13 @@ class EfficientNetLite0Encoder(ClassifierEncoder):
     Args and errors are those of `ClassifierEncoder`; `weights=imagenet` needs the extra `lite`.
     """
 
-    def __init__(
-        self,
-        weights: str = "imagenet",
-        image_size: Count | None = None,
-        init_seed: Natural = 0,
-        pooled: Pooled = "features",
-        train: Train = "none",
-        grid_size: Count | None = None,
-        stage: Count | None = None,
-        whiten: bool = False,
-        coordinates: bool = False,
-    ) -> None:
-        published = Classifier(
+    @classmethod
+    def published(cls) -> Classifier:
+        """See `ClassifierEncoder`."""
+        return Classifier(
             name="efficientnet_lite0",
             build=EfficientNetLite0,
             source=_WEIGHTS,
             preprocessing=Preprocessing(224, 224, "bicubic", (127 / 255,) * 3, (128 / 255,) * 3),
             licence="Apache-2.0",
-        )
-        super().__init__(
-            published,
-            weights,
-            image_size,
-            init_seed,
-            pooled,
-            train,
-            grid_size,
-            stage,
-            whiten,
-            coordinates,
         )

@@ -55,9 +55,7 @@ class TorchvisionEncoder(ClassifierEncoder):
         whiten: bool = False,
         coordinates: bool = False,
     ) -> None:
-        published = _published(architecture, weights)
         super().__init__(
-            published,
             weights,
             image_size,
             init_seed,
@@ -67,6 +65,7 @@ class TorchvisionEncoder(ClassifierEncoder):
             stage,
             whiten,
             coordinates,
+            classifier=_published(architecture, weights),
         )
 
 

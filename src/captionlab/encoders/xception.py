@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from captionlab.encoders.classifier import Classifier, ClassifierEncoder
-from captionlab.encoders.cut import Pooled, Train
-from captionlab.options import Count, Natural
 from captionlab.types import Preprocessing
 
 _URL = "http://data.lip6.fr/cadene/pretrainedmodels/xception-43020ad28.pth"
@@ -105,34 +103,13 @@ class XceptionEncoder(ClassifierEncoder):
     Args and errors are those of `ClassifierEncoder`.
     """
 
-    def __init__(
-        self,
-        weights: str = "imagenet",
-        image_size: Count | None = None,
-        init_seed: Natural = 0,
-        pooled: Pooled = "features",
-        train: Train = "none",
-        grid_size: Count | None = None,
-        stage: Count | None = None,
-        whiten: bool = False,
-        coordinates: bool = False,
-    ) -> None:
-        published = Classifier(
+    @classmethod
+    def published(cls) -> Classifier:
+        """See `ClassifierEncoder`."""
+        return Classifier(
             name="xception",
             build=Xception,
             source=_URL,
             preprocessing=Preprocessing(299, 299, "bilinear", (0.5,) * 3, (0.5,) * 3),
             rename=partial(_LATER_NAME.sub, "fc"),
-        )
-        super().__init__(
-            published,
-            weights,
-            image_size,
-            init_seed,
-            pooled,
-            train,
-            grid_size,
-            stage,
-            whiten,
-            coordinates,
         )
