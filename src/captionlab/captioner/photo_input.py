@@ -22,14 +22,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from captionlab.errors import DataError
-from captionlab.images.photos import read_image
+from captionlab.images.photos import SUFFIXES, read_image
 from captionlab.images.preprocessing import plain_pixels
 from captionlab.types import Preprocessing
 
 Photo: TypeAlias = str | Path | Image.Image | NDArray[np.uint8]
 """A path, an http(s) address, an image of Pillow's, or uint8 (H, W, 3) or (H, W)."""
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _LARGEST_DOWNLOAD = 32 * 2**20  # bytes
 _SECONDS_TO_ANSWER = 10
 _SECONDS_TO_DOWNLOAD = 60

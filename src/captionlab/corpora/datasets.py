@@ -20,7 +20,7 @@ from captionlab import __version__
 from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.corpora.limit import limited
 from captionlab.corpora.readers import check_dialect, dialects, read_corpus
-from captionlab.corpora.readers.tree import Tree
+from captionlab.corpora.readers.tree import PHOTO_FOLDERS, Tree
 from captionlab.corpora.shapes import (
     ATTRIBUTES,
     NUM_REFERENCES,
@@ -210,8 +210,12 @@ class Shapes(CaptionDataset):
 
     def _require_own_root(self) -> None:
         """Nothing is written into a folder of somebody's own photos."""
-        inside = list(self.root.glob("[!.]*"))
-        if inside and not any((path / "generator.json").exists() for path in (self.root, *inside)):
+        others = [
+            path
+            for path in self.root.glob("[!.]*")
+            if path.name in PHOTO_FOLDERS or (path.is_file() and path.suffix != ".yaml")
+        ]
+        if others and not (self.root / "generator.json").exists():  # a recipe's own, once
             raise DataError(
                 f"data.root={self.root} holds other files than data=shapes makes; "
                 "add data=captions for captions of your own, or data=flickr8k, flickr30k or coco."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import logging
@@ -23,7 +22,7 @@ import yaml
 from captionlab import __version__
 from captionlab.corpora.archives import extract, is_archive
 from captionlab.errors import ConfigError, DataError, StorageError
-from captionlab.files import write_json
+from captionlab.files import digest, write_json
 from captionlab.locks import OwnedLock
 from captionlab.progress import Bar, bar
 
@@ -166,14 +165,14 @@ def _check_space(missing: Sequence[SourceFile], folder: Path) -> None:
 def _get(file: SourceFile, folder: Path) -> str:
     target, part = folder / file.name, folder / f"{file.name}.part"
     if target.exists():  # brought by other means, or a break came before it was unpacked
-        digest = _sha256(target)
-        if wrong := _what_is_wrong(file, target, digest):
+        sha256 = digest(target)
+        if wrong := _what_is_wrong(file, target, sha256):
             raise DataError(f"{target} has {wrong} is expected; remove it to fetch it again.")
     else:
         _fetch(file, part)
-        digest = _sha256(part)
+        sha256 = digest(part)
         _state(part).unlink(missing_ok=True)
-        if wrong := _what_is_wrong(file, part, digest):
+        if wrong := _what_is_wrong(file, part, sha256):
             part.unlink()
             raise DataError(
                 f"{file.name} from {file.url} has {wrong} is expected; it was removed. Try again, "
@@ -183,7 +182,7 @@ def _get(file: SourceFile, folder: Path) -> str:
     entries = [file.name]
     if is_archive(target):
         entries = extract(target, folder)
-    write_json(_marker(file, folder), {"sha256": digest, "entries": entries})
+    write_json(_marker(file, folder), {"sha256": sha256, "entries": entries})
     if is_archive(target):
         target.unlink()
         return f"{file.name}: unpacked to {', '.join(entries)}"
@@ -299,11 +298,6 @@ def _what_is_wrong(file: SourceFile, path: Path, digest: str) -> str | None:
     if file.sha256 not in (None, digest):
         return f"the SHA-256 {digest}, and {file.sha256}"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(path: Path) -> int:

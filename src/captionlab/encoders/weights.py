@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from captionlab.errors import WeightsError
+from captionlab.files import digest
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,7 @@ def find(weights: str, name: str) -> Path:
 
 def identity(path: Path) -> str:
     """The content of a file, named by its SHA-256."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return f"sha256:{digest(path)}"
 
 
 def read(path: Path) -> dict[str, Tensor]:

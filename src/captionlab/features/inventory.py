@@ -20,7 +20,7 @@ _ARRAYS = ("grid", "pooled")
 
 
 @dataclass(frozen=True)
-class StoredFeatures:
+class StoreSummary:
     """One store, complete or not.
 
     Attributes:
@@ -42,7 +42,7 @@ class StoredFeatures:
         return (self.folder / "manifest.json").exists()
 
 
-def list_stores(root: Path) -> list[StoredFeatures]:
+def list_stores(root: Path) -> list[StoreSummary]:
     """All stores below `root`, by name; none if there is no such folder."""
     folders = sorted(root.iterdir()) if root.is_dir() else []
     return [
@@ -53,7 +53,7 @@ def list_stores(root: Path) -> list[StoredFeatures]:
     ]
 
 
-def verify_store(store: StoredFeatures) -> str | None:
+def verify_store(store: StoreSummary) -> str | None:
     """Read every byte of a store; of an incomplete one, all blocks that are done.
 
     Returns:
@@ -93,7 +93,7 @@ def verify_store(store: StoredFeatures) -> str | None:
     return None
 
 
-def remove_store(root: Path, name: str) -> StoredFeatures:
+def remove_store(root: Path, name: str) -> StoreSummary:
     """Remove a store, complete or not.
 
     Returns:
@@ -117,7 +117,7 @@ def remove_store(root: Path, name: str) -> StoredFeatures:
     return stores[name]
 
 
-def _describe(folder: Path) -> StoredFeatures:
+def _describe(folder: Path) -> StoreSummary:
     manifest, progress = _read(folder / "manifest.json"), _read(folder / "progress.json")
     try:
         num_images = len(np.load(folder / "grid.npy", mmap_mode="r"))
@@ -125,7 +125,7 @@ def _describe(folder: Path) -> StoredFeatures:
         num_images = 0
     parts = folder.name.rsplit("-", 2)  # corpus, architecture, digest
     complete = (folder / "manifest.json").exists()
-    return StoredFeatures(
+    return StoreSummary(
         folder,
         str((manifest or {}).get("encoder", parts[1] if len(parts) == 3 else "?")),
         num_images if complete else int((progress or {"images": 0})["images"]),

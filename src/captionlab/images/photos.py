@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import os
@@ -15,10 +14,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from captionlab.errors import DataError
+from captionlab.files import digest
 from captionlab.progress import bar
 
 log = logging.getLogger(__name__)
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _NARROWEST = 50  # longer side over shorter; beyond it, resizing the shorter side fills the memory
 
 
@@ -97,8 +98,7 @@ class _Examined:
         path = self.paths[index]
         try:
             read_image(path)
-            with path.open("rb") as file:
-                return "", hashlib.file_digest(file, "sha256").hexdigest()
+            return "", digest(path)
         except DataError as error:
             return str(error), ""
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from captionlab.features.inventory import StoredFeatures
+from captionlab.features.inventory import StoreSummary
 from captionlab.reports.table import Column, Row, Table
 
 
-def print_stores(root: Path, stores: Sequence[StoredFeatures], console: Console) -> None:
+def print_stores(root: Path, stores: Sequence[StoreSummary], console: Console) -> None:
     """Print a row per store, and what they take in all."""
     if not stores:
         console.print(f"no encoded images in {root}", markup=False)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from captionlab.errors import DataError
 from captionlab.files import size_of
+from captionlab.images.photos import SUFFIXES
 
 # Where releases and their users put photos; looked into before other folders.
-_PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k_images")
-_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k_images")
 _HEAD_BYTES = 65536
 
 
@@ -98,12 +98,12 @@ class Tree:
 
     def num_photos(self, folder: Path) -> int:
         """Files in a folder that are photos by their suffix."""
-        return sum(name.lower().endswith(_PHOTO_SUFFIXES) for name in self._list(str(folder))[0])
+        return sum(name.lower().endswith(SUFFIXES) for name in self._list(str(folder))[0])
 
     @cached_property
     def _bases(self) -> list[str]:
         folders = self._folders(2)
-        return sorted(folders, key=lambda folder: Path(folder).name not in _PHOTO_FOLDERS)
+        return sorted(folders, key=lambda folder: Path(folder).name not in PHOTO_FOLDERS)
 
     def _folders(self, depth: int) -> list[str]:
         folders = level = [str(self.root)]

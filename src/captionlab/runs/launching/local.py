@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captionlab.errors import printable
+from captionlab.images.photos import num_cores
 from captionlab.locks import beating
 from captionlab.options import Count
 from captionlab.progress import LogDisplay, current_display, shown_on
@@ -135,7 +136,7 @@ class LocalLauncher(SweepLauncher):
         output = None
         if self._num_sharing > 1:
             num_processes = max(1, machine.num_devices(run.trainer) or 1)
-            threads = max(1, machine.num_cores() // (self._num_sharing * num_processes))
+            threads = max(1, num_cores() // (self._num_sharing * num_processes))
             environment.setdefault("OMP_NUM_THREADS", str(threads))
         if self.n_jobs > 1:
             environment["MASTER_PORT"] = str(port)

@@ -9,12 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from captionlab.errors import ConfigError
-
-
-def num_cores() -> int:
-    """That this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+from captionlab.images.photos import num_cores
 
 
 def gpus() -> list[str]:
