@@ -102,9 +102,9 @@ def load_run(target: Path, overrides: Sequence[str] = ()) -> TrainedRun:
         elif not isinstance(encoder, RestoredEncoder):
             _require_same(encoder, facts, config, target)
         source = build_source(config, encoder, own_corpus=lambda: _own_corpus(run))
-        if "word_vectors" in config["decoder"]:  # the checkpoint has them, too
-            config = {**config, "decoder": {**config["decoder"], "word_vectors": None}}
-        decoder = build_decoder(config, source.feature_shape, vocabulary)
+        bare = copy.deepcopy(config)
+        bare["decoder"].pop("word_vectors", None)  # the checkpoint has them, too
+        decoder = build_decoder(bare, source.feature_shape, vocabulary)
         decoder.load_state_dict(part_state(saved, "decoder"))
         search = build_search(config, vocabulary)
     except CaptionLabError:
@@ -344,7 +344,7 @@ def _require_same(
         )
         raise ConfigError(
             f"{target} was trained with {trained_on}, and {where} is {found} now; put that file "
-            "back, or name where it lies by encoder.weights=PATH."
+            "back, or name where it lies (--set encoder.weights=PATH)."
         )
 
 

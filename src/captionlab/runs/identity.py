@@ -74,7 +74,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
             encoder["weights"] = _content(own)
         except WeightsError:  # reported where the encoder is made; or it looks for another name
             files = sorted(Path(weights).expanduser().glob("*.pth"))
-            encoder["weights"] = {path.name: _content(path) for path in files}
+            if files:
+                encoder["weights"] = {path.name: _content(path) for path in files}
     if vectors is not None and Path(vectors).is_file():
         kept["decoder"]["word_vectors"] = _content(Path(vectors))
     return {**kept, "results_version": RESULTS_VERSION}

@@ -72,7 +72,7 @@ class _LastingOutput(io.TextIOWrapper):
 
 def outlive_reader() -> None:
     """Let a training end, and write its report, though nobody reads its output any more."""
-    if stat.S_ISFIFO(os.fstat(1).st_mode):
+    if isinstance(sys.stdout, io.TextIOWrapper) and stat.S_ISFIFO(os.fstat(1).st_mode):
         sys.stdout = _LastingOutput(sys.stdout.buffer, sys.stdout.encoding, sys.stdout.errors)
 
 
