@@ -401,7 +401,8 @@ def test_runs_that_start_from_the_seeds_of_one_run_are_seeds_of_one_run(tmp_path
             source = claim(
                 write_run(tmp_path, "vgg", base, seed, cider), decoder={"name": base}, seed=seed
             )
-            run = write_run(tmp_path, f"later-{base}", "x", seed, cider, init_from=str(source))
+            path = str(source) if seed else f"as/seen/elsewhere/{source.name}"
+            run = write_run(tmp_path, f"later-{base}", "x", seed, cider, init_from=path)
             folders.append(claim(run, decoder={"name": "x"}, init_from=source.name, seed=seed))
     comparison = Comparison.read(folders)
     assert [group.num_seeds for group in comparison.groups] == ["2", "2"]

@@ -108,7 +108,10 @@ class Run:
             own.pop("seed", None)
         source = self.config.get("init_from")
         if source is not None:
-            own["init_from"] = _source(Path(source)) or own["init_from"]
+            path = Path(source)  # of where it began, or of one that lies beside the run
+            own["init_from"] = (
+                _source(path) or _source(self.folder.parent / path.name) or own["init_from"]
+            )
         return {**own, "results_version": self.version}
 
     @cached_property
