@@ -269,7 +269,7 @@ def test_a_run_without_its_checkpoint_says_so(
     (tmp_path / "x.jpg").write_bytes(b"")
     monkey = [*words[command], *(["--split=val"] if command == "evaluate" else [])]
     assert main([text.replace("x.jpg", f"{tmp_path}/x.jpg") for text in monkey]) == 1
-    assert "best.ckpt is missing; remove" in capsys.readouterr().err
+    assert "best.ckpt does not exist; if its run" in capsys.readouterr().err
 
 
 def test_a_folder_of_runs_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

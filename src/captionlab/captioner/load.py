@@ -218,7 +218,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         _ = saved["captionlab"]["features"]
     except FileNotFoundError as error:
         raise RunError(
-            f"{path} is missing; remove its run and run that command again, or name another run."
+            f"{path} does not exist; if its run has lost it, remove the run and run its command "
+            "again, or name another."
         ) from error
     except Exception as error:  # torch raises many kinds for a file that is not its own
         if isinstance(error, StorageError) and zipfile.is_zipfile(path):

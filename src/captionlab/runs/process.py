@@ -7,26 +7,29 @@ import logging
 import platform
 import resource
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 
 def peak_memory_bytes() -> int:
-    """Of this process and its living children (Java), resident; an upper bound of their sum.
+    """Of this process and its living children (Java), resident; an upper bound of their sum."""
+    own = _peak_of("self")
+    if own is None:  # where there is no /proc; on Linux it would have the starting process in it
+        unit = 1 if platform.system() == "Darwin" else 1024
+        own = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    lists = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
+    return own + sum(_peak_of(child) or 0 for children in lists for child in children)
 
-    What the system counts for children has this process in it, out of which they were started.
-    """
-    unit = 1 if platform.system() == "Darwin" else 1024
-    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for listed in Path("/proc/self/task").glob("*/children"):  # Linux
-        for child in listed.read_text().split():
-            with suppress(FileNotFoundError):  # it may have ended just now
-                status = Path("/proc", child, "status").read_text().splitlines()
-                peaks = [line.split()[1] for line in status if line.startswith("VmHWM")]
-                peak += sum(1024 * int(kilobytes) for kilobytes in peaks)
-    return peak
+
+def _peak_of(process: str) -> int | None:
+    """In bytes, of Linux's process table; None if it has ended or is not listed."""
+    try:
+        lines = Path("/proc", process, "status").read_text().splitlines()
+    except OSError:
+        return None
+    peaks = [1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+    return peaks[0] if peaks else None
 
 
 def keep_freed_memory() -> None:
