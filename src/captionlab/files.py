@@ -90,20 +90,41 @@ def fill_once(
     """Fill a folder, unless it is there; of processes that ask at once, one does.
 
     Args:
-        folder: which to make; one that is there is only read, and nothing beside it is written.
+        folder: which to make.
         fill: writes the files into an empty folder, which becomes `folder` at the end.
         on_wait: called once if another process fills it.
 
     Raises:
         StorageError: if the disk is full or read-only.
     """
-    if folder.exists():
+
+    def make() -> None:
+        with new_folder(folder) as temporary:
+            fill(temporary)
+
+    make_once(folder, make, folder.parent / f".{folder.name}.owner", on_wait)
+
+
+def make_once(
+    path: Path,
+    make: Callable[[], object],
+    lock: Path,
+    on_wait: Callable[[], object] | None = None,
+) -> None:
+    """Make what is not there; of processes that ask at once, one does.
+
+    Args:
+        path: is there when it is made. Nothing is written where it is: it may be read-only.
+        make: makes it.
+        lock: names who does.
+        on_wait: called once if another process does.
+    """
+    if path.exists():
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with OwnedLock(folder.parent / f".{folder.name}.owner").hold(on_wait):
-        if not folder.exists():
-            with new_folder(folder) as temporary:
-                fill(temporary)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with OwnedLock(lock).hold(on_wait):
+        if not path.exists():
+            make()
 
 
 def remember(record: Path, value: Mapping[str, Any]) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from captionlab.corpora.corpus import SPLITS, CaptionCorpus
-from captionlab.files import write_json
-from captionlab.locks import OwnedLock
+from captionlab.files import make_once, write_json
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +33,14 @@ def without_bad_photos(corpus: CaptionCorpus, folder: Path, num_workers: int) ->
 
     state = json.dumps([corpus.fingerprint, [_state(image.path) for image in corpus.images]])
     record = folder / f".bad-{corpus.name}-{hashlib.sha256(state.encode()).hexdigest()[:12]}.json"
-    if not record.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with OwnedLock(record.with_suffix(".owner")).hold():
-            if not record.exists():
-                log.info("decoding %d photos to find the unreadable ones", len(corpus.images))
-                outcomes = examine_photos([image.path for image in corpus.images], num_workers)
-                pairs = zip(corpus.images, outcomes, strict=True)
-                reasons = {image.image_id: reason for image, (reason, _) in pairs if reason}
-                write_json(record, reasons)
+
+    def make() -> None:
+        log.info("decoding %d photos to find the unreadable ones", len(corpus.images))
+        outcomes = examine_photos([image.path for image in corpus.images], num_workers)
+        pairs = zip(corpus.images, outcomes, strict=True)
+        write_json(record, {image.image_id: reason for image, (reason, _) in pairs if reason})
+
+    make_once(record, make, record.with_suffix(".owner"))
     bad = json.loads(record.read_text())
     if not bad:
         return corpus

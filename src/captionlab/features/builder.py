@@ -27,11 +27,10 @@ from captionlab.features.store import (
     require_space,
     write_manifest,
 )
-from captionlab.files import size_of, write_atomically, write_json
+from captionlab.files import make_once, size_of, write_atomically, write_json
 from captionlab.images.augmentation import View
 from captionlab.images.pixels import Photos, pixel_batches
 from captionlab.images.preprocessing import normalise
-from captionlab.locks import OwnedLock
 from captionlab.progress import bar
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
@@ -97,15 +96,15 @@ def open_or_build(
     if (whole / "manifest.json").exists():
         return FeatureStore(whole, with_grid)
     folder = whole if with_grid else root / _name(corpus, encoder, view, with_grid=False)
-    if (folder / "manifest.json").exists():
-        return FeatureStore(folder)
-    root.mkdir(parents=True, exist_ok=True)
+
+    def make() -> None:
+        builder = _Builder(folder, corpus, encoder, device, autocast_dtype, view, with_grid)
+        builder.build(batch_size, num_workers)
+
     wait = "another process encodes these images; waiting for it"
-    with OwnedLock(root / f".{folder.name}.owner").hold(lambda: log.info(wait)):
-        if not (folder / "manifest.json").exists():
-            builder = _Builder(folder, corpus, encoder, device, autocast_dtype, view, with_grid)
-            builder.build(batch_size, num_workers)
-        return FeatureStore(folder)
+    lock = root / f".{folder.name}.owner"
+    make_once(folder / "manifest.json", make, lock, lambda: log.info(wait))
+    return FeatureStore(folder)
 
 
 class _Builder:

@@ -80,8 +80,9 @@ class Tree:
 
     def _refuse_different(self, name: str, paths: list[Path]) -> None:
         """Copies do no harm; which of two photos is meant cannot be known."""
+        first = size_of(paths[0])
         for other in paths[1:]:
-            if size_of(other) != size_of(paths[0]):
+            if size_of(other) != first:
                 raise DataError(
                     f"photo {name} is two different files, {paths[0]} and {other}; leave one, or "
                     "name photos with their folders, as in folder/photo.jpg."
