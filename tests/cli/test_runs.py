@@ -159,7 +159,7 @@ def test_what_has_no_result_is_tried_again(
 
 
 def test_pruned_trials_are_run_again_only_where_they_are_named(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     trial = RunFolder(tmp_path / "a")
     reason = f"{PRUNED} by `captionlab tune` after epoch 2"
@@ -170,6 +170,9 @@ def test_pruned_trials_are_run_again_only_where_they_are_named(
     assert "ran again" not in capfd.readouterr().out
     assert main(["runs", "retry", str(trial.path)]) == 0
     assert "ran again with seed=1\n" in capfd.readouterr().out, "it is tested, too"
+    monkeypatch.chdir(trial.path)
+    assert main(["runs", "retry", "."]) == 0
+    assert "ran again" in capfd.readouterr().out
 
 
 def test_living_runs_are_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,16 +262,14 @@ def test_a_run_named_by_a_dot_has_its_name(
     assert "run-s0" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["caption", "evaluate"])
+@pytest.mark.parametrize("words", ["caption x.jpg --run a", "evaluate a --split=val"])
 def test_a_run_without_its_checkpoint_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str
 ) -> None:
-    finished(tmp_path / "runs" / "a", 0.5)
-    run = str(tmp_path / "runs" / "a")
-    words = {"caption": ["caption", "x.jpg", "--run", run], "evaluate": ["evaluate", run]}
+    monkeypatch.chdir(tmp_path)
+    finished(tmp_path / "a", 0.5)
     (tmp_path / "x.jpg").write_bytes(b"")
-    monkey = [*words[command], *(["--split=val"] if command == "evaluate" else [])]
-    assert main([text.replace("x.jpg", f"{tmp_path}/x.jpg") for text in monkey]) == 1
+    assert main(words.split()) == 1
     assert "best.ckpt does not exist; if its run" in capsys.readouterr().err
 
 

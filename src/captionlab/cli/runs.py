@@ -126,7 +126,7 @@ def run_retry(options: argparse.Namespace) -> int:
 
 
 def _is_named(overview: Overview, options: argparse.Namespace) -> bool:
-    return Path(overview.folder) in options.folders
+    return Path(overview.folder).resolve() in {folder.resolve() for folder in options.folders}
 
 
 def run_remove(options: argparse.Namespace) -> None:
