@@ -42,14 +42,13 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device had not as much memory as was asked for."""
+def out_of_memory(error: BaseException) -> str | None:
+    """What to tell where a device had not as much memory as was asked for; None of other errors."""
     name = type(error).__name__  # torch's own; it is not imported here
-    return name in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error)
-
-
-def out_of_memory(error: BaseException) -> str:
-    """What to tell of it."""
+    if name not in ("MemoryError", "OutOfMemoryError") and "can't allocate memory" not in str(
+        error
+    ):
+        return None
     reason = " ".join(str(error).split()) or "no more is known"
     return (
         f"out of memory ({reason:.120}); use a smaller data.batch_size, data.eval_batch_size, "

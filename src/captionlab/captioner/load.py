@@ -296,14 +296,11 @@ def _settable(config: Mapping[str, Any], group: str) -> Mapping[str, Option]:
             batches = renamed(options_of(Captioner), eval_batch_size="batch_size")
             return {**own, **workers, **batches, **options_of(FeatureFile)}
         case "encoder":
-            kept = {name: own[name] for name in ("weights",) if name in own}
-            return {**kept, **renamed(options_of(EncoderFeatures), batch_size="batch_size")}
+            weights = renamed(own, weights="weights") if "weights" in own else {}
+            return {**weights, **renamed(options_of(EncoderFeatures), batch_size="batch_size")}
         case "trainer":
-            precision, accelerator = options_of(resolve_precision), options_of(find_device)
-            return {
-                "precision": precision["precision"],
-                "accelerator": accelerator["accelerator"],
-            }
+            precision = renamed(options_of(resolve_precision), precision="precision")
+            return {**precision, **renamed(options_of(find_device), accelerator="accelerator")}
         case "":
             return {"cache_dir": _TEXT}
     return {}

@@ -22,7 +22,7 @@ from captionlab.cli import (
     tune,
     wandb,
 )
-from captionlab.errors import CaptionLabError, is_out_of_memory, out_of_memory
+from captionlab.errors import CaptionLabError, out_of_memory
 from captionlab.progress.terminal import shown_on_terminal
 
 _EXAMPLES = """\
@@ -79,9 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        message = out_of_memory(error)
+        if message is None:
             raise
-        print(f"error: {out_of_memory(error)}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         return 1
     return status or 0
 

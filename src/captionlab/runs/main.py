@@ -32,12 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import captionlab
 from captionlab.config.overrides import CONFIG_NAME, check_overrides
-from captionlab.errors import (
-    CaptionLabError,
-    ConfigError,
-    is_out_of_memory,
-    out_of_memory,
-)
+from captionlab.errors import CaptionLabError, ConfigError, out_of_memory
 from captionlab.evaluation.result import Result
 from captionlab.files import is_full
 from captionlab.runs.command import own_command
@@ -82,26 +77,12 @@ def run(config: DictConfig) -> float | None:
         _fail(f"error: {error}", folder, is_job)
         return None
     except Exception as error:
-        if is_out_of_memory(error):
-            _fail(
-                f"error: {out_of_memory(error)} Run the same command again to resume.",
-                folder,
-                is_job,
+        message = _of_the_machine(error, folder.path)
+        if message is None:
+            log.exception(
+                "%s failed; this is a fault of captionlab or of its libraries", folder.path
             )
-            return None
-        if isinstance(error, FileNotFoundError) and concerns(error, folder.path):
-            _fail(
-                f"error: {error.filename} is missing; remove {folder.path}, and run the same "
-                "command again.",
-                folder,
-                is_job,
-            )
-            return None
-        if isinstance(error, OSError) and concerns(error, folder.path):
-            _fail(f"error: {unwritable(folder.path, error)}", folder, is_job)
-            return None
-        log.exception("%s failed; this is a fault of captionlab or of its libraries", folder.path)
-        _fail("", folder, is_job)
+        _fail("" if message is None else f"error: {message}", folder, is_job)
         return None
     if result is None:  # of another process of the run
         return None
@@ -110,6 +91,18 @@ def run(config: DictConfig) -> float | None:
 
         Comparison.read([folder.path]).print_table()
     return result.best_validation_score
+
+
+def _of_the_machine(error: Exception, folder: Path) -> str | None:
+    """What to do about memory, disk and files; None for an error that is nobody's but ours."""
+    memory = out_of_memory(error)
+    if memory is not None:
+        return f"{memory} Run the same command again to resume."
+    if not isinstance(error, OSError) or not concerns(error, folder):
+        return None
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename} is missing; remove {folder}, and run the same command again."
+    return unwritable(folder, error)
 
 
 def _fail(message: str, folder: RunFolder, is_job: bool) -> None:

@@ -143,8 +143,10 @@ class SlurmLauncher(SweepLauncher):
                         write_json(run.folder.status_path, status, indent=2)
                 remove_empty([script.parent.parent])
                 jobs = sorted({element.job.split("_")[0] for element in elements})
-                started = f"SLURM job {', '.join(jobs)} is in the queue" if jobs else ""
-                raise ConfigError(f"{error} {started or 'Nothing was started'}.") from error
+                queued = f"SLURM job {', '.join(jobs)} is in the queue"
+                raise ConfigError(
+                    f"{error} {queued if jobs else 'Nothing was started'}."
+                ) from error
             for number, run in alike.items():
                 elements.append(_Element(number, run, script, f"{job}_{number}"))
                 _remember(elements[-1])
