@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,24 +17,33 @@ PrecisionOption = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 def resolve_precision(precision: PrecisionOption, device: torch.device) -> Precision:
     """What `auto` means here; any other choice stays.
 
-    `auto` is bf16 where the hardware multiplies it (NVIDIA from Ampere on, Intel with AMX, AVX-512
-    bf16 of Intel and AMD, Arm's bf16 on Linux), fp16 on older GPUs, and fp32 elsewhere, where bf16
-    is emulated.
+    `auto` is bf16 where the hardware multiplies it faster than fp32 (NVIDIA from Ampere on, AMX,
+    AMD's AVX-512 bf16, Arm's bf16 on Linux), fp16 on older GPUs, and fp32 elsewhere: there bf16 is
+    emulated, or takes twice the time (Intel's AVX-512 bf16, see docs/speed.md).
     """
     if precision != "auto":
         return precision
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device)[0] >= 8
         return "bf16-mixed" if native else "16-mixed"
-    return "bf16-mixed" if device.type == "cpu" and _cpu_multiplies_bf16() else "32-true"
+    return "bf16-mixed" if device.type == "cpu" and _bf16_pays_on_cpu() else "32-true"
 
 
-def _cpu_multiplies_bf16() -> bool:
+def _bf16_pays_on_cpu() -> bool:
     if platform.machine() in ("aarch64", "arm64"):
         # On x86 this is true of AVX-512 without bf16, too, on which oneDNN emulates it.
         onednn = torch.backends.mkldnn.is_available()
         return onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    if torch.cpu._is_amx_tile_supported():
+        return True
+    return torch.cpu._is_avx512_bf16_supported() and not _is_intel()
+
+
+def _is_intel() -> bool:
+    """Whether Intel made the processor, of the x86 kind."""
+    cpuinfo = Path("/proc/cpuinfo")
+    description = cpuinfo.read_text() if cpuinfo.exists() else platform.processor()
+    return "GenuineIntel" in description
 
 
 def autocast_dtype(precision: Precision) -> torch.dtype | None:

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from captionlab import devices
 from captionlab.devices import resolve_precision
 from captionlab.errors import ConfigError
 from captionlab.metrics.protocol import Scores
@@ -67,15 +68,17 @@ def test_the_cosine_rises_then_falls_to_nothing() -> None:
     assert set(rates(ConstantSchedule(), 5)) == {1.0}
 
 
-def test_auto_precision_is_fp32_where_bf16_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_precision_is_fp32_where_bf16_does_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    for amx, avx512, expected in (
-        (True, False, "bf16-mixed"),
-        (False, True, "bf16-mixed"),
-        (False, False, "32-true"),
+    for amx, avx512, intel, expected in (
+        (True, True, True, "bf16-mixed"),
+        (False, True, True, "32-true"),  # at half the rate of fp32
+        (False, True, False, "bf16-mixed"),
+        (False, False, False, "32-true"),
     ):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=amx: has)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=avx512: has)
+        monkeypatch.setattr(devices, "_is_intel", lambda is_intel=intel: is_intel)
         assert resolve_precision("auto", cpu) == expected
     assert resolve_precision("16-mixed", cpu) == "16-mixed"
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
