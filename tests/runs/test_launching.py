@@ -89,15 +89,17 @@ def test_cards_are_shared_out_and_given_back(tmp_path: Path) -> None:
 def test_what_is_left_of_a_sweep_computes_with_as_many_threads_as_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(local, "num_cores", lambda: 8)
     found = tmp_path / "threads"
-    code = f"import os; open({str(found)!r}, 'w').write(os.environ['OMP_NUM_THREADS'])"
+    shown = "os.environ['OMP_NUM_THREADS'] + ' ' + os.environ['OMP_WAIT_POLICY']"
+    code = f"import os; open({str(found)!r}, 'w').write({shown})"
     last = replace(sweep_run(tmp_path / "last"), command=[sys.executable, "-c", code])
     launcher = LocalLauncher(n_jobs=2)
     launcher._gpus, launcher.num_runs = [], 5  # of which four are answered from disk
     launcher.run_all({5: last})
-    assert found.read_text() == "4"
+    assert found.read_text() == "4 passive"  # one that began with 8 must not spin
 
 
 def sweep_of(*runs: SweepRun) -> dict[int, SweepRun]:

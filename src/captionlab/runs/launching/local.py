@@ -138,6 +138,9 @@ class LocalLauncher(SweepLauncher):
             num_processes = max(1, machine.num_devices(run.trainer) or 1)
             threads = max(1, num_cores() // (self._num_sharing * num_processes))
             environment.setdefault("OMP_NUM_THREADS", str(threads))
+            # A run that began alone resumes with the threads it had: more than its share. They must
+            # not wait for each other by spinning on cores that other runs need.
+            environment.setdefault("OMP_WAIT_POLICY", "passive")
         if self.n_jobs > 1:
             environment["MASTER_PORT"] = str(port)
             if self._gpus:
