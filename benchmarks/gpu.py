@@ -79,31 +79,33 @@ class Setup:
             return ""
         return f", {torch.cuda.max_memory_allocated() / 1e9:.1f} GB at its peak"
 
-    def busy(self, work: Callable[[], object]) -> str:
-        """Share of the time of some calls in which anything runs on the card."""
+    def busy(self, work: Callable[[], object], seconds: float) -> str:
+        """Share of a call's time, as it was without the profiler, in which anything runs there."""
         if self.device.type != "cuda":
             return ""
+        num_calls = 3
         self.synchronise()
-        with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
-            began = time.perf_counter()
-            for _ in range(3):
+        with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+            for _ in range(num_calls):
                 work()
             self.synchronise()
-            microseconds = 1e6 * (time.perf_counter() - began)
         ranges = sorted(
             (event.time_range.start, event.time_range.end)
             for event in profiler.events()
-            if event.device_type == torch.autograd.DeviceType.CUDA
+            if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation
         )
         covered, reached = 0.0, float("-inf")
         for start, end in ranges:
             covered += max(0.0, end - max(start, reached))
             reached = max(reached, end)
-        return f", busy {100 * covered / microseconds:.0f} %"
+        return f", busy {100 * covered / (1e6 * num_calls * seconds):.0f} %"
 
 
 def autocast(setup: Setup, dtype: torch.dtype | None) -> torch.autocast | nullcontext[None]:
-    return nullcontext() if dtype is None else torch.autocast(setup.device.type, dtype)
+    """As Lightning has it, which converts weights at every use."""
+    if dtype is None:
+        return nullcontext()
+    return torch.autocast(setup.device.type, dtype, cache_enabled=False)
 
 
 def batch_pool(setup: Setup) -> list[CaptionBatch]:
@@ -173,8 +175,8 @@ class Training:
             compile_decoder(self.decoder)
         scales = dtype is torch.float16 and setup.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(setup.device.type, enabled=scales)
-        # As in a run: a fused optimizer but where gradients are scaled.
-        self.optimizer = torch.optim.AdamW(self.decoder.parameters(), 1e-4, fused=not scales)
+        fused = not scales or None  # as in a run
+        self.optimizer = torch.optim.AdamW(self.decoder.parameters(), 1e-4, fused=fused)
 
     def step(self, batch: CaptionBatch) -> Tensor:
         """The loss, a scalar on the device."""
@@ -198,7 +200,7 @@ class Training:
         first = time.perf_counter() - began
         seconds = self.setup.seconds(lambda: self.step(next(batches)))
         peak = self.setup.peak()
-        busy = self.setup.busy(lambda: self.step(next(batches)))
+        busy = self.setup.busy(lambda: self.step(next(batches)), seconds)
         epoch = seconds * NUM_IMAGES / self.setup.num_images
         return (
             f"  {name:<40} {1e3 * seconds:8.1f} ms a step, {epoch:7.0f} s an epoch{busy}{peak}; "
@@ -271,7 +273,7 @@ def encoder_lines(setup: Setup) -> Iterator[str]:
         peak = setup.peak()
         yield (
             f"  {name:<12} {side} pixels {setup.num_images / seconds:9.1f} images/s"
-            f"{setup.busy(encode)}{peak}"
+            f"{setup.busy(encode, seconds)}{peak}"
         )
 
 

@@ -18,14 +18,15 @@ def resolve_precision(precision: PrecisionOption, device: torch.device) -> Preci
     """What `auto` means here; any other choice stays.
 
     `auto` is bf16 where the hardware multiplies it faster than fp32 (NVIDIA from Ampere on, AMX,
-    AMD's AVX-512 bf16, Arm's bf16 on Linux), fp16 on older GPUs, and fp32 elsewhere: there bf16 is
-    emulated, or takes twice the time (Intel's AVX-512 bf16, see docs/speed.md).
+    AMD's AVX-512 bf16, Arm's bf16 on Linux), fp16 on GPUs before Ampere from Volta on, and fp32
+    elsewhere: bf16 is emulated there, or takes twice the time (Intel's AVX-512 bf16, see
+    docs/speed.md).
     """
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device)[0] >= 8
-        return "bf16-mixed" if native else "16-mixed"
+        generation = torch.cuda.get_device_capability(device)[0]  # 7: Volta, 8: Ampere
+        return "bf16-mixed" if generation >= 8 else "16-mixed" if generation == 7 else "32-true"
     return "bf16-mixed" if device.type == "cpu" and _bf16_pays_on_cpu() else "32-true"
 
 
@@ -62,7 +63,7 @@ def find_device(accelerator: str, devices: int | str | list[int] = "auto") -> to
         ConfigError: if the machine has no such device.
     """
     if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
-        numbers = _device_numbers(devices)
+        numbers = device_numbers(devices)
         number = numbers[0] if numbers else torch.cuda.current_device()
         if number >= torch.cuda.device_count():
             raise ConfigError(
@@ -85,14 +86,14 @@ def devices_asked_for(devices: int | str | list[int]) -> int | None:
     Args:
         devices: a number, `-1` or `auto` for all, or their numbers as a list or `0,2`.
     """
-    numbers = _device_numbers(devices)
+    numbers = device_numbers(devices)
     if numbers is not None:
         return len(numbers)
     assert not isinstance(devices, list)
     return None if devices in ("auto", -1, "-1") else int(devices)
 
 
-def _device_numbers(devices: int | str | list[int]) -> list[int] | None:
+def device_numbers(devices: int | str | list[int]) -> list[int] | None:
     """The devices that are listed; None where there is only their number."""
     if isinstance(devices, str) and "," in devices:
         return [int(number) for number in devices.split(",") if number.strip()]

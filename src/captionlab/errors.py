@@ -42,12 +42,14 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
+# In errors without a class of their own, of torch on a CPU, of CUDA and of cuBLAS.
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+
+
 def out_of_memory(error: BaseException) -> str | None:
     """What to tell where a device had not as much memory as was asked for; None of other errors."""
-    name = type(error).__name__  # torch's own; it is not imported here
-    if name not in ("MemoryError", "OutOfMemoryError") and "can't allocate memory" not in str(
-        error
-    ):
+    is_named = type(error).__name__ in ("MemoryError", "OutOfMemoryError")  # torch is not imported
+    if not is_named and not any(text in str(error) for text in _OUT_OF_MEMORY):
         return None
     reason = " ".join(str(error).split()) or "no more is known"
     return (

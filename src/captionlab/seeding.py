@@ -16,8 +16,15 @@ def derive_seed(seed: int, *parts: str | int) -> int:
 @contextmanager
 def seeded(seed: int, *parts: str | int) -> Iterator[None]:
     """Draw from `derive_seed(seed, *parts)` on the CPU; the state outside is left as it was."""
+    with seeded_by(derive_seed(seed, *parts)):
+        yield
+
+
+@contextmanager
+def seeded_by(seed: int) -> Iterator[None]:
+    """As `seeded`, from the seed itself, in [0, 2**64)."""
     import torch  # late: scores need the seeds alone
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, *parts))
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every card, too
         yield

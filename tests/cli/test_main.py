@@ -74,6 +74,7 @@ def test_output_that_nobody_reads_any_more_is_no_error(tmp_path: Path) -> None:
     [
         (KeyboardInterrupt(), 130, "\nstopped by Ctrl-C\n"),
         (MemoryError(), 1, "error: out of memory (no more is known); use a smaller data.batch"),
+        (RuntimeError("CUDA error: out of memory"), 1, "error: out of memory (CUDA error"),
         (
             RuntimeError("DefaultCPUAllocator: can't allocate memory"),
             1,

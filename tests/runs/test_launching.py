@@ -86,6 +86,14 @@ def test_cards_are_shared_out_and_given_back(tmp_path: Path) -> None:
     assert launcher._cards_for(sweep_run(tmp_path, devices="auto")) == ["0"], "a fair share"
 
 
+def test_cards_that_are_shared_out_have_no_numbers() -> None:
+    machine.check_shared(trainer(2), num_gpus=2)
+    machine.check_shared(trainer([0, 1], accelerator="cpu"), num_gpus=0)
+    for devices in ([1], "0,1"):
+        with pytest.raises(ConfigError, match=r"names GPUs.*CUDA_VISIBLE_DEVICES"):
+            machine.check_shared(trainer(devices), num_gpus=2)
+
+
 def test_what_is_left_of_a_sweep_computes_with_as_many_threads_as_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

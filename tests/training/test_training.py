@@ -15,6 +15,7 @@ from torch import Tensor
 from captionlab import devices
 from captionlab.devices import resolve_precision
 from captionlab.errors import ConfigError
+from captionlab.images.augmentation import RandomAugmentation
 from captionlab.metrics.protocol import Scores
 from captionlab.objectives import Mean
 from captionlab.seeding import derive_seed, seeded
@@ -25,7 +26,7 @@ from captionlab.training.loggers import MetricsCSV
 from captionlab.training.module import CaptioningModule
 from captionlab.training.optimizers import SGD
 from captionlab.training.schedules import ConstantSchedule, CosineSchedule, PlateauSchedule
-from captionlab.types import CaptionBatch, ImageFeatures
+from captionlab.types import CaptionBatch, ImageFeatures, Preprocessing
 
 
 def test_each_part_draws_from_a_seed_of_its_own() -> None:
@@ -66,6 +67,22 @@ def test_the_cosine_rises_then_falls_to_nothing() -> None:
     assert found[55] == pytest.approx(0.5)
     assert found[-1] < 1e-3
     assert set(rates(ConstantSchedule(), 5)) == {1.0}
+
+
+def test_seeding_a_part_leaves_the_cards_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their generators are not put back: a view of a photo would decide the training's dropout."""
+    seeded_cards: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded_cards.append)
+    with seeded(0, "decoder"):
+        first = torch.rand(2)
+    photo = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    preprocessing = Preprocessing(8, 8, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    view = RandomAugmentation(1, 5.0, 0.1, 0.1, 0.0, crop=1.0, colour=0.1, seed=0)
+    view(photo, preprocessing, 1, "a.jpg")
+    assert not seeded_cards
+    torch.manual_seed(derive_seed(0, "decoder"))
+    assert torch.equal(torch.rand(2), first)
+    assert seeded_cards
 
 
 def test_auto_precision_is_fp32_where_bf16_does_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ from captionlab.encoders.weights import (
 )
 from captionlab.errors import ConfigError
 from captionlab.options import Count, Derived, Natural
+from captionlab.seeding import seeded_by
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
 NUM_CALIBRATION_IMAGES = 64
@@ -291,8 +292,7 @@ class ClassifierEncoder(Encoder):
 
     def _load(self) -> nn.Module:
         if self.weights == "none":
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.init_seed)
+            with seeded_by(self.init_seed):
                 model = self.classifier.build()
             scale_residual_branches(model)
             return model

@@ -11,11 +11,11 @@ import hashlib
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, NamedTuple
 
-import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from captionlab.options import Count, Natural, NonNegative
+from captionlab.seeding import seeded_by
 from captionlab.types import Preprocessing
 
 Share = Annotated[float, Ge(0), Le(1)]
@@ -137,8 +137,7 @@ class RandomAugmentation(Augmentation):
 
     def __call__(self, photo: Tensor, preprocessing: Preprocessing, view: int, name: str) -> Tensor:
         key = f"{self.seed} {view} {name}".encode()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:7]))
+        with seeded_by(int.from_bytes(hashlib.sha256(key).digest()[:7])):
             if self.crop < 1:
                 v2 = _transforms()
                 mode = v2.InterpolationMode(preprocessing.interpolation)

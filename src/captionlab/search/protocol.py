@@ -58,5 +58,6 @@ def forbid_special(log_probs: Tensor) -> Tensor:
 
     An unknown word can only lose: no reference is scored as having one.
     """
-    log_probs[:, [PAD_ID, START_ID, UNKNOWN_ID]] = -torch.inf
+    for word in (PAD_ID, START_ID, UNKNOWN_ID):  # a list of them would be copied to a card
+        log_probs[:, word] = -torch.inf
     return log_probs

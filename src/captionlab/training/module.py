@@ -213,7 +213,7 @@ class CaptioningModule(pl.LightningModule):
         self._train_loss.update(value, num_images)
         self.log("train/loss_step", value, batch_size=num_images)
         self.log_dict(
-            {f"train/{name}": float(other) for name, other in others.items()},
+            {f"train/{name}": other for name, other in others.items()},
             batch_size=num_images,
         )
         return loss

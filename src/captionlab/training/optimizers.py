@@ -30,7 +30,8 @@ class OptimizerFactory(ABC):
 
         Args:
             groups: `params`, and perhaps `lr`.
-            fused: whether one kernel steps all parameters.
+            fused: whether one kernel steps all parameters; if not, torch's own choice for the
+                device.
         """
 
 
@@ -50,7 +51,7 @@ class AdamW(OptimizerFactory):
 
     def __call__(self, groups: Sequence[dict[str, Any]], fused: bool) -> Optimizer:
         return torch.optim.AdamW(
-            groups, self.lr, self.betas, weight_decay=self.weight_decay, fused=fused
+            groups, self.lr, self.betas, weight_decay=self.weight_decay, fused=fused or None
         )
 
 
@@ -67,7 +68,7 @@ class Adam(OptimizerFactory):
         self.betas = betas
 
     def __call__(self, groups: Sequence[dict[str, Any]], fused: bool) -> Optimizer:
-        return torch.optim.Adam(groups, self.lr, self.betas, fused=fused)
+        return torch.optim.Adam(groups, self.lr, self.betas, fused=fused or None)
 
 
 class SGD(OptimizerFactory):
@@ -83,7 +84,7 @@ class SGD(OptimizerFactory):
         self.momentum = momentum
 
     def __call__(self, groups: Sequence[dict[str, Any]], fused: bool) -> Optimizer:
-        return torch.optim.SGD(groups, self.lr, self.momentum, fused=fused)
+        return torch.optim.SGD(groups, self.lr, self.momentum, fused=fused or None)
 
 
 def parameter_groups(

@@ -27,7 +27,7 @@ class RunningMean:
     def update(self, value: Tensor, weight: int) -> None:
         """Add a scalar."""
         value = value.detach().float()
-        weighted = torch.stack([value * weight, value.new_tensor(float(weight))])
+        weighted = torch.stack([value * weight, value.new_full((), float(weight))])
         self.sums = self.sums.to(value.device) + weighted
 
     def compute(self) -> Tensor:

@@ -60,6 +60,8 @@ class LocalLauncher(SweepLauncher):
         for run in runs:
             machine.check_step(run.trainer, is_sweep=True)
             machine.check_devices(run.trainer, len(self._gpus))
+            if self.n_jobs > 1:
+                machine.check_shared(run.trainer, len(self._gpus))
             check_writable(Path(run.config.cache_dir), "cache_dir")
 
     def open(self, gpus: Sequence[str]) -> None:

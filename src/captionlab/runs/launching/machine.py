@@ -65,6 +65,26 @@ def check_devices(trainer: Mapping[str, Any], num_gpus: int) -> None:
         )
 
 
+def check_shared(trainer: Mapping[str, Any], num_gpus: int) -> None:
+    """Refuse cards by their numbers where runs share them: each run sees its own, renumbered.
+
+    Args:
+        trainer: options of the run's Trainer.
+        num_gpus: of this machine.
+
+    Raises:
+        ConfigError: saying how to name them.
+    """
+    from captionlab.devices import device_numbers  # brings torch
+
+    numbers = device_numbers(trainer["devices"])
+    if numbers is not None and uses_gpus(trainer, num_gpus):
+        raise ConfigError(
+            f"trainer.devices={trainer['devices']} names GPUs, which n_jobs gives out among runs; "
+            f"use trainer.devices={len(numbers)}, and CUDA_VISIBLE_DEVICES to choose among GPUs."
+        )
+
+
 def check_step(trainer: Mapping[str, Any], is_sweep: bool = False) -> None:
     """Refuse what would wait for ever for other tasks of a SLURM job.
 
