@@ -30,7 +30,12 @@ def evaluation(name: str, quality: float) -> Evaluation:
         missing={"spice": "no jars"},
         blind={"cider_d": 0.05},
         human={"cider_d": 0.9},
-        language={"distinct_captions": 0.5, "mean_length": 10.2, "novel_captions": 0.9},
+        language={
+            "distinct_captions": 0.5,
+            "mean_length": 10.2,
+            "novel_captions": 0.9,
+            "vocabulary_used": float(round(100 * quality) ** 2),
+        },
         truth={"all": 0.25},
         warnings=[f"{name} collapsed [/x]\x1b[31m"],
         num_images=30,
@@ -77,6 +82,7 @@ def test_seeds_of_a_system_are_averaged_and_tested_over_seeds() -> None:
     text = printed(systems, None)
     assert "92.0 ±2.0*" in text
     assert "32.0 ±2.0" in text
+    assert "1027" in text, "words used by the first, 1026.67 in the mean"
     (header,) = (line for line in text.splitlines() if line.count("images") > 1 and "┃" in line)
     assert "seeds" in header
     (row,) = (line for line in text.splitlines() if line.startswith("│ init") and "[" in line)

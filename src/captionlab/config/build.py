@@ -118,6 +118,9 @@ def build_module(config: Config, data: TrainingData, identity: dict[str, Any]) -
         vocabulary=data.vocabulary,
         references=data.tokenized.references("train"),
     )
+    # A CPU's step takes under a third of the time so. Gradient scaling would have to go through the
+    # kernel, and gradients could not be clipped.
+    one_kernel = device.type in ("cpu", "cuda") and precision_of(config, device) != "16-mixed"
     return CaptioningModule(
         encoder=data.encoder if data.source.trained else None,
         encoder_lr=config["optimizer"]["lr"] / 10 if rate is None else rate,
@@ -125,9 +128,7 @@ def build_module(config: Config, data: TrainingData, identity: dict[str, Any]) -
         objective=objective,
         validation_search=GreedySearch(config["search"]["max_length"]),
         optimizer=make_part(config["optimizer"], OptimizerFactory),
-        # One kernel for all parameters: a CPU's step takes under a third. Gradient scaling would
-        # have to go through it, and gradients could not be clipped.
-        fused=device.type in ("cpu", "cuda") and precision_of(config, device) != "16-mixed",
+        fused=True if one_kernel else None,
         schedule=make_part(config["schedule"], Schedule),
         vocabulary=data.vocabulary,
         validation_metrics=CaptionMetrics(data.corpus.references("val")),

@@ -230,7 +230,7 @@ def _language_cell(part: str, name: str, value: float | None) -> str:
         return ""
     if part == "truth" or name in _SHARES or name.startswith(("recall", "mbleu", "self")):
         return f"{100 * value:.1f} %"
-    return f"{value:.0f}" if value == int(value) else f"{value:.2f}"
+    return f"{value:.0f}" if value == int(value) or value >= 100 else f"{value:.2f}"
 
 
 def _share(value: float | None) -> str:

@@ -52,7 +52,7 @@ class CaptioningModule(pl.LightningModule):
         objective: what it minimises.
         validation_search: writes the captions that validation scores.
         optimizer: makes the optimizer from groups of parameters.
-        fused: whether one kernel steps all parameters.
+        fused: True for one kernel that steps all parameters, None for torch's own choice.
         schedule: makes the learning rate schedule from the optimizer and the number of steps.
         vocabulary: turns ids into words.
         validation_metrics: scores validation captions, holding their references.
@@ -74,7 +74,7 @@ class CaptioningModule(pl.LightningModule):
         objective: Objective,
         validation_search: Search,
         optimizer: OptimizerFactory,
-        fused: bool,
+        fused: bool | None,
         schedule: Schedule,
         vocabulary: Vocabulary,
         validation_metrics: CaptionMetrics,

@@ -25,13 +25,12 @@ class OptimizerFactory(ABC):
         self.lr = lr
 
     @abstractmethod
-    def __call__(self, groups: Sequence[dict[str, Any]], fused: bool) -> Optimizer:
+    def __call__(self, groups: Sequence[dict[str, Any]], fused: bool | None) -> Optimizer:
         """The optimizer.
 
         Args:
             groups: `params`, and perhaps `lr`.
-            fused: whether one kernel steps all parameters; if not, torch's own choice for the
-                device.
+            fused: True for one kernel that steps all parameters, None for torch's own choice.
         """
 
 
@@ -49,10 +48,9 @@ class AdamW(OptimizerFactory):
         self.weight_decay = weight_decay
         self.betas = betas
 
-    def __call__(self, groups: Sequence[dict[str, Any]], fused: bool) -> Optimizer:
-        return torch.optim.AdamW(
-            groups, self.lr, self.betas, weight_decay=self.weight_decay, fused=fused or None
-        )
+    def __call__(self, groups: Sequence[dict[str, Any]], fused: bool | None) -> Optimizer:
+        decay = self.weight_decay
+        return torch.optim.AdamW(groups, self.lr, self.betas, weight_decay=decay, fused=fused)
 
 
 class Adam(OptimizerFactory):
@@ -67,8 +65,8 @@ class Adam(OptimizerFactory):
         super().__init__(lr)
         self.betas = betas
 
-    def __call__(self, groups: Sequence[dict[str, Any]], fused: bool) -> Optimizer:
-        return torch.optim.Adam(groups, self.lr, self.betas, fused=fused or None)
+    def __call__(self, groups: Sequence[dict[str, Any]], fused: bool | None) -> Optimizer:
+        return torch.optim.Adam(groups, self.lr, self.betas, fused=fused)
 
 
 class SGD(OptimizerFactory):
@@ -83,8 +81,8 @@ class SGD(OptimizerFactory):
         super().__init__(lr)
         self.momentum = momentum
 
-    def __call__(self, groups: Sequence[dict[str, Any]], fused: bool) -> Optimizer:
-        return torch.optim.SGD(groups, self.lr, self.momentum, fused=fused or None)
+    def __call__(self, groups: Sequence[dict[str, Any]], fused: bool | None) -> Optimizer:
+        return torch.optim.SGD(groups, self.lr, self.momentum, fused=fused)
 
 
 def parameter_groups(
