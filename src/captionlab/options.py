@@ -97,7 +97,8 @@ class Option:
             if part is type(None) or get_origin(part) is Literal:
                 continue
             limits = " and ".join(_in_words(c) for c in self.constraints)
-            words.append(_TYPES.get(part, "a list") + (f" of {limits}" if limits else ""))
+            kind = _TYPES.get(part) or _list_in_words(part)
+            words.append(f"{kind} of {limits}" if limits else kind)
         if type(None) in _alternatives(self.type):
             words.append("null")
         return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
@@ -249,16 +250,37 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
 
 def _is_plain(annotation: Any) -> bool:
     if get_origin(annotation) in (list, tuple):
-        return all(map(_is_plain, (a for a in get_args(annotation) if a is not ...)))
+        return all(_is_plain(_split(a)[0]) for a in get_args(annotation) if a is not ...)
     return annotation in _SCALARS or get_origin(annotation) is Literal
+
+
+def _members(annotation: Any) -> tuple[Any, ...] | None:
+    """The types of a tuple of fixed length; None of `list[X]` and `tuple[X, ...]`."""
+    inner = get_args(annotation)
+    return None if get_origin(annotation) is list or ... in inner else inner
+
+
+def _list_in_words(annotation: Any) -> str:
+    inner = _members(annotation)
+    if inner is None:
+        return "a list"
+    plain, marks = _split(inner[0])
+    return f"a list of {len(inner)}, each {Option('', plain, marks, REQUIRED, '').allowed}"
 
 
 def _is_of(value: Any, annotation: Any) -> bool:
     if get_origin(annotation) is Literal:
         return value in get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        plain, marks = _split(annotation)
+        return _is_of(value, plain) and all(_holds(mark, value) for mark in marks)
     if get_origin(annotation) in (list, tuple):
-        inner = get_args(annotation)[0]
-        return isinstance(value, list | tuple) and all(_is_of(v, inner) for v in value)
+        if not isinstance(value, list | tuple):
+            return False
+        inner = _members(annotation)
+        if inner is None:
+            return all(_is_of(v, get_args(annotation)[0]) for v in value)
+        return len(value) == len(inner) and all(map(_is_of, value, inner))
     if annotation is Path:
         return isinstance(value, str | Path)
     if annotation is float:

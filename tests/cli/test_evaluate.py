@@ -28,10 +28,18 @@ def test_a_group_that_cannot_be_read_is_refused(group: str) -> None:
         _groups([], [group])
 
 
-@pytest.mark.parametrize("group", ["init=x/1.txt,y/1.txt", "a=1.txt"])
-def test_names_of_files_are_distinct(group: str) -> None:
+@pytest.mark.parametrize(
+    ("targets", "groups"),
+    [
+        ([], ["init=x/1.txt,y/1.txt"]),
+        (["a.json", "b/a.json"], []),
+        (["init.json"], ["init=1.txt,2.txt"]),
+        ([], ["init=1.txt", "init=2.txt"]),
+    ],
+)
+def test_names_of_systems_and_files_are_distinct(targets: list[str], groups: list[str]) -> None:
     with pytest.raises(ConfigError, match="different names"):
-        _groups([Path("a.json"), Path("b/a.json")] if group[0] == "a" else [], [group])
+        _groups([Path(target) for target in targets], groups)
 
 
 def test_captions_are_scored_without_photos_and_over_seeds(

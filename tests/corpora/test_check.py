@@ -63,6 +63,8 @@ def test_the_vocabulary_is_of_training_words_and_measured_on_test_words() -> Non
         ("a dog\x07 runs", "control characters"),
         ("a dog\u2028runs", "control characters"),
         ("a zero\u200bwidth space", "control characters"),
+        ("<start> a dog <end>", "marks of start, end or unknown words"),
+        ("startseq a dog endseq", "marks of start, end or unknown words"),
     ],
 )
 def test_odd_captions_are_found(caption: str, kind: str) -> None:

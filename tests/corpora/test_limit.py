@@ -32,6 +32,8 @@ def corpus(**sizes: int) -> CaptionCorpus:
         ({"train": 113_287, "val": 5000, "test": 5000}, 200, (160, 20, 20)),  # a tenth each
         ({"train": 90, "val": 5, "test": 5}, 50, (40, 5, 5)),
         ({"test": 40}, 10, (0, 0, 10)),
+        ({"train": 3, "val": 2, "test": 95}, 10, (2, 2, 6)),
+        ({"train": 80, "val": 10, "test": 10}, 10, (6, 2, 2)),
         ({"train": 30, "val": 5, "test": 5}, 40, (30, 5, 5)),
     ],
 )

@@ -85,7 +85,11 @@ def test_two_runs_at_a_time_one_of_which_fails(tmp_path: Path) -> None:
 
 
 def test_repeats_are_the_seeds_of_every_combination(tmp_path: Path) -> None:
-    done = run(tmp_path, "-m", "decoder=lstm", "seed=4", "repeats=2")
+    mine = tmp_path / "conf" / "experiment" / "mine.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("# @package _global_\nrepeats: 2\n")
+    options = "--config-dir", str(mine.parents[1]), "experiment=mine"
+    done = run(tmp_path, "-m", *options, "decoder=lstm", "++seed=4")
     assert done.returncode == 0, done.stdout + done.stderr
     names = [files.path.name for files in folders(tmp_path)]
     assert [name.split("-")[-2] for name in names] == ["s4", "s5"]

@@ -47,6 +47,11 @@ def test_words_are_those_of_the_whole_caption_at_once() -> None:
         assert PTBTokenizer()(caption) == whole, caption
 
 
+def test_no_word_holds_a_space() -> None:
+    words = PTBTokenizer()("22 3/4 cups , 1\u00a01/2 <in a hat>")
+    assert words == ["22", "3/4", "cups", "1", "1/2", "<in", "a", "hat>"]
+
+
 def test_spacy_splits_as_its_rules_do() -> None:
     pytest.importorskip("spacy")
     tokenizer = SpacyTokenizer("en")

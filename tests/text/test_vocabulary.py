@@ -26,6 +26,14 @@ def test_ids_become_the_words_before_the_end() -> None:
     assert vocabulary.decode(ids) == "a red dog"
 
 
+def test_special_words_in_captions_are_unknown() -> None:
+    captions = [["<start>", "a", "dog", "<end>"]] * 3
+    vocabulary = Vocabulary.build(captions, min_count=1, max_size=None)
+    assert vocabulary.to_list()[4:] == ["a", "dog"]
+    assert vocabulary.encode(captions[0]) == [START_ID, UNKNOWN_ID, 4, 5, UNKNOWN_ID, END_ID]
+    assert vocabulary.coverage(captions) == 0.5
+
+
 def test_a_vocabulary_survives_its_list() -> None:
     vocabulary = Vocabulary.build(CAPTIONS, min_count=1, max_size=None)
     assert Vocabulary(vocabulary.to_list()).encode(["cat"]) == vocabulary.encode(["cat"])

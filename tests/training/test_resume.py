@@ -104,3 +104,13 @@ def test_a_checkpoint_is_saved_every_so_many_steps_and_minutes(cache: Path, tmp_
     assert saved(never, often, until=3) == 3
     assert saved(never, "trainer.checkpoint_every_minutes=60", until=3) is None
     assert saved(never, "trainer.checkpoint_every_minutes=null", until=7) == STEPS_PER_EPOCH
+
+
+def test_a_sanity_check_of_some_validation_batches_changes_nothing(
+    cache: Path, tmp_path: Path
+) -> None:
+    options = "data.eval_batch_size=1", "objective=scheduled_sampling"
+    plain = fit(cache, tmp_path / "plain", *options)
+    checked_first = fit(cache, tmp_path / "sane", *options, "trainer.num_sanity_val_steps=1")
+    for name, value in plain.items():
+        assert (value == checked_first[name]).all(), name

@@ -123,7 +123,7 @@ def test_the_encoder_has_a_learning_rate_of_its_own(
 ) -> None:
     rates = Rates()
     options = ("encoder.train=last", "optimizer.lr=0.07", "schedule.warmup_share=0", *overrides)
-    fit(root, *options, "+trainer.limit_val_batches=1", callbacks=(rates,))
+    fit(root, *options, callbacks=(rates,))
     assert rates.seen[0] == [0.07, pytest.approx(lr)]
     assert len({decoder for decoder, _ in rates.seen}) == 4, "the schedule changes both"
     for decoder, encoder in rates.seen:

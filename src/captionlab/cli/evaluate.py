@@ -64,6 +64,12 @@ def add_parser(commands: Commands) -> None:
         help="captions of one system trained from several seeds, averaged and tested over seeds",
     )
     add("--data", type=Path, metavar="ROOT", help="data set; a run's own unless given")
+    add(
+        "--split-seed",
+        type=int,
+        metavar="N",
+        help="of ROOT's splits where its files give none; default: the run's own, 0 for a file",
+    )
     add("--split", choices=("train", "val", "test"), default="test", help="default: test")
     add("--images", type=Path, metavar="FILE", help="images of a text file, one per line")
     add("--subset", action="store_true", help="score only the images that have captions")
@@ -84,7 +90,12 @@ def add_parser(commands: Commands) -> None:
     add("--retrieval", type=int, default=0, metavar="N", help="find images among N by caption")
     add("--spice", type=Path, metavar="FOLDER", help="score SPICE by the CoreNLP jars in FOLDER")
     add_set(parser)
-    add("--out", type=Path, metavar="FOLDER", help="default: evaluation/ beside the target")
+    add(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="default: evaluation/ in a run's folder or beside a file",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -101,6 +112,7 @@ def run(options: argparse.Namespace) -> None:
     groups = _groups(targets, options.group)
     request = Request(
         data=options.data,
+        split_seed=options.split_seed,
         split=options.split,
         image_list=options.images,
         subset=options.subset,
@@ -119,15 +131,16 @@ def run(options: argparse.Namespace) -> None:
             "--images names the photos of a text file's lines, and there is none; leave it out "
             "(--subset scores the images that have captions)."
         )
-    systems, folders = [], []
+    systems: list[System] = []
+    folders: list[Path] = []
     for name, members in groups.items():
         runs = [replace(evaluate(path, request), name=own) for own, path in members.items()]
         systems.append(System(name, runs))
-        folders += [path if path.is_dir() else path.parent for path in members.values()]
+        folders += map(_folder, members.values())
     if options.ensemble:
         ensemble = evaluate_ensemble(options.ensemble, request)
         systems.append(System(ensemble.name, [ensemble]))
-        folders.append(options.ensemble[0])
+        folders.append(_folder(options.ensemble[0]))
     evaluations = [evaluation for system in systems for evaluation in system.runs]
     if len({tuple(p.image_id for p in one.predictions) for one in evaluations}) != 1:
         raise ConfigError("targets have captions for different images; evaluate them one by one.")
@@ -140,6 +153,11 @@ def run(options: argparse.Namespace) -> None:
         console.print(f"written: {written[0].parent}", soft_wrap=True, highlight=False)
     if len(systems) > 1 and options.out:
         write_atomically(options.out / "significance.csv", differences.every_pair().csv())
+
+
+def _folder(target: Path) -> Path:
+    """Where what is known of it is written, in a folder of its own."""
+    return target if target.is_dir() else target.parent
 
 
 def _asked(options: argparse.Namespace) -> list[str]:
@@ -159,6 +177,7 @@ def _groups(targets: list[Path], named: list[str]) -> dict[str, dict[str, Path]]
     short = [path.stem.rsplit("-", 1)[0] if path.is_dir() else path.stem for path in targets]
     names = [s if short.count(s) == 1 else t.stem for s, t in zip(short, targets, strict=True)]
     members = [(name, target.stem, target) for name, target in zip(names, targets, strict=True)]
+    systems = list(names)
     for text in named:
         name, _, paths = text.partition("=")
         if not name or not all(paths.split(",")):
@@ -166,9 +185,13 @@ def _groups(targets: list[Path], named: list[str]) -> dict[str, dict[str, Path]]
                 f"--group {text}: expected NAME=FILE,FILE,... with at least one file."
             )
         members += [(name, f"{name}-{Path(path).stem}", Path(path)) for path in paths.split(",")]
+        systems.append(name)
     own = [own for _, own, _ in members]
-    if len(set(own)) != len(own) or len({*names}) != len(names):
-        raise ConfigError("targets must have different names, since their files are named so.")
+    if len(set(own)) != len(own) or len({*systems}) != len(systems):
+        raise ConfigError(
+            "targets and groups must have different names, since tables and files are named so; "
+            f"found {', '.join(systems)}."
+        )
     groups: dict[str, dict[str, Path]] = {}
     for name, own_name, path in members:
         groups.setdefault(name, {})[own_name] = path

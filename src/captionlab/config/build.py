@@ -29,6 +29,7 @@ from captionlab.captioner.parts import (
 from captionlab.corpora import SPLITS, CaptionCorpus
 from captionlab.corpora.datasets import CaptionDataset
 from captionlab.encoders import Encoder
+from captionlab.errors import ConfigError
 from captionlab.features.source import EncoderFeatures
 from captionlab.images.augmentation import Augmentation, View
 from captionlab.metrics import CaptionMetrics
@@ -86,6 +87,11 @@ def build_data(config: Config, device: torch.device | None = None) -> TrainingDa
     dataset = build_dataset(config)
     corpus = dataset.read()
     corpus.require(*SPLITS)
+    if config["monitor"] == "val/cider_d" and len(corpus.splits["val"]) == 1:
+        raise ConfigError(
+            f"{corpus.name} has one validation image, of which CIDEr-D is always 0, so that no "
+            "epoch is the best; give it more, or set monitor=val/rouge_l."
+        )
     encoder = build_encoder(config)
     if encoder.has_random_weights:
         log.info("%s", RANDOM_WEIGHTS)

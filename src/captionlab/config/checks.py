@@ -5,6 +5,7 @@ The range of each option is checked as its home says it; here are the rules acro
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -26,6 +27,16 @@ from captionlab.objectives import Objective
 from captionlab.options import Option, check_options, find_part, options_of
 
 _NAME = re.compile(r"[^\W_][\w.+@=-]*")  # no blanks, slashes or ..
+# Arguments of Lightning's Trainer that `make_trainer` gives.
+_OF_THE_SUITE = {
+    "logger": "choose one by logger=NAME",
+    "callbacks": "add one by +callbacks.NAME={_target_: CLASS}",
+    "default_root_dir": "name the folder of all runs by runs_dir=FOLDER",
+    "plugins": "leave it out",
+    "use_distributed_sampler": "leave it out",
+}
+# And those that validate on a part of the images.
+_OF_A_PART = ("fast_dev_run", "limit_val_batches", "overfit_batches")
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:
@@ -44,6 +55,13 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
     for _, options, group in _option_groups(values):
         for name in options.keys() & group.keys():
             group[name] = options[name].convert(group[name])
+    for group, names in (
+        (values, ("cache_dir", "init_from")),
+        (values["decoder"], ("word_vectors",)),
+    ):
+        for name in names:
+            if isinstance(path := group.get(name), str):
+                group[name] = os.path.expanduser(path)
     if isinstance(features := values["data"].get("features"), str):
         values["encoder"] = _stand_in(features, values["encoder"])
     return values
@@ -146,18 +164,37 @@ def _check_run(config: Mapping[str, Any]) -> None:
                 f"{option} names a folder and a column: use letters, digits and . _ + - @, "
                 f"beginning with a letter or digit; found {name!r}."
             )
+    if config["runs_dir"].startswith("~"):  # Hydra takes it as it is
+        raise ConfigError(
+            f"runs_dir={config['runs_dir']} would be a folder called ~ here; write the whole path, "
+            f"{os.path.expanduser(config['runs_dir'])}."
+        )
     _check_devices(config["trainer"]["devices"])
     monitors = [f"val/{name}" for name in validation_scores()]
     if config["monitor"] not in monitors:
         raise ConfigError(f"monitor={config['monitor']} is unknown; use {', '.join(monitors)}.")
     _check_early_stopping(config["callbacks"], monitors)
-    trainer = config["trainer"]
-    if trainer.get("fast_dev_run") or trainer.get("limit_val_batches") == 0:
-        raise ConfigError(
-            "trainer.fast_dev_run and trainer.limit_val_batches=0 leave no validation to choose a "
-            "checkpoint by; for a quick trial use experiment=quick or data.limit=500."
-        )
+    _check_trainer(config["trainer"])
     _check_init_from(config["init_from"])
+
+
+def _check_trainer(trainer: Mapping[str, Any]) -> None:
+    """Arguments of Lightning's Trainer that a run cannot do with."""
+    for name, instead in _OF_THE_SUITE.items():
+        if name in trainer:
+            raise ConfigError(f"trainer.{name} is set by captionlab itself; {instead}.")
+    for name in _OF_A_PART:
+        if name in trainer:
+            raise ConfigError(
+                f"trainer.{name}={trainer[name]} leaves validation images without a score to "
+                "choose a checkpoint by; for a quick trial use experiment=quick or data.limit=500."
+            )
+    every = trainer.get("check_val_every_n_epoch") or 1
+    if every > trainer["max_epochs"]:
+        raise ConfigError(
+            f"trainer.check_val_every_n_epoch={every} of {trainer['max_epochs']} epochs never "
+            "validates, so that no checkpoint is chosen; set at most trainer.max_epochs."
+        )
 
 
 def _check_early_stopping(callbacks: Mapping[str, Any], monitors: Sequence[str]) -> None:

@@ -35,7 +35,8 @@ class RunOptions:
         compile: whether the training step runs through torch.compile, which takes minutes to start.
         init_from: folder of a finished run, a checkpoint or an exported file, whose weights this
             run starts from.
-        monitor: the validation score that chooses the best checkpoint and stops early.
+        monitor: the validation score that chooses the best checkpoint and stops early:
+            val/cider_d, val/bleu_1 to val/bleu_4 or val/rouge_l.
         runs_dir: where run folders are created.
         cache_dir: where generated data and encoded images are kept.
         n_jobs: runs of a sweep at a time, on this machine.

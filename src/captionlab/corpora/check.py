@@ -15,6 +15,9 @@ from captionlab.types import FeatureShape
 
 THRESHOLDS = (1, 2, 3, 5, 10)
 _LONG = 50
+# Marks that other programs write into captions for their own training.
+_MARKS = {"<pad>", "<start>", "<end>", "<unk>", "<s>", "</s>", "<sos>", "<eos>", "<bos>"}
+_MARKS |= {"startseq", "endseq"}
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,11 @@ class CorpusCheck:
             for split, number in self.num_images.items()
             if not number
         ]
+        if self.num_images["val"] == 1:
+            problems.append(
+                "the val split has one image, of which CIDEr-D is always 0, so that no epoch is "
+                "the best; move images into it"
+            )
         problems += [
             f"{number} of {self.num_images[split]} images of the {split} split have no word in any "
             "caption, so that nothing can be learned from them or scored; caption or remove them"
@@ -192,6 +200,8 @@ def _oddities(
         # Cc, Cf, Co, Cn; line and paragraph separators
         if any(unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" for c in caption):
             yield "control characters", caption
+        if _MARKS.intersection(words):
+            yield "marks of start, end or unknown words", caption
         if caption in earlier:
             yield "twice for one image", caption
         earlier.add(caption)

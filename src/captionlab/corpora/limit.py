@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from captionlab.corpora.corpus import SPLITS, CaptionCorpus, Split, first_by_id
 
-_EVALUATED = 0.1  # least share of the validation and of the test split: fewer images say little
+_LEAST_SHARE, _LEAST = 0.1, 2  # of a split: fewer images say little, and one has no CIDEr-D
 
 
 def limited(
@@ -14,8 +14,8 @@ def limited(
 ) -> CaptionCorpus:
     """A part of a corpus, whose notes say so.
 
-    At most `limit` images: splits keep their proportions, but validation and test get a tenth each
-    where they have it. Which images are used depends on their ids alone, so that a larger limit
+    At most `limit` images: splits keep their proportions, but each gets a tenth where it has it;
+    the largest makes room. Which images are used depends on their ids alone, so that a larger limit
     adds images. The name changes, since the scores are not those of the whole.
 
     Args:
@@ -36,11 +36,14 @@ def _limited(corpus: CaptionCorpus, limit: int | None) -> CaptionCorpus:
     num_images = len(corpus.images)
     if limit is None or limit >= num_images:
         return corpus
-    counts: dict[Split, int] = {}
-    for split in ("val", "test"):
-        size = len(corpus.splits[split])
-        counts[split] = min(size, round(limit * max(size / num_images, _EVALUATED)))
-    counts["train"] = min(len(corpus.splits["train"]), limit - sum(counts.values()))
+    sizes = {split: len(corpus.splits[split]) for split in SPLITS}
+    counts: dict[Split, int] = {
+        split: min(size, max(_LEAST, round(limit * max(size / num_images, _LEAST_SHARE))))
+        for split, size in sizes.items()
+    }
+    largest = max(SPLITS, key=sizes.__getitem__)
+    counts[largest] = 0
+    counts[largest] = min(sizes[largest], limit - sum(counts.values()))
     splits = {split: first_by_id(corpus.splits[split], counts[split]) for split in SPLITS}
     parts = ", ".join(f"{counts[split]} of {split}" for split in SPLITS)
     note = f"{sum(counts.values())} of {num_images} images are used ({parts}): data.limit={limit}"

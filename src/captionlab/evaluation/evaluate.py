@@ -52,8 +52,13 @@ def evaluate_ensemble(folders: Sequence[Path], request: Request) -> Evaluation:
     _check(request)
     from captionlab.evaluation.models import captions_of_ensemble
 
-    name = "-".join(["ensemble", *(folder.name.rsplit("-", 1)[-1] for folder in folders)])
+    name = "-".join(["ensemble", *(_short_name(folder) for folder in folders)])
     return score_written(name, captions_of_ensemble(folders, request), request)
+
+
+def _short_name(member: Path) -> str:
+    """The hash of a run's folder, or a file's name."""
+    return member.stem if member.is_file() else member.name.rsplit("-", 1)[-1]
 
 
 def score_written(name: str, written: WrittenCaptions, request: Request) -> Evaluation:
@@ -97,10 +102,14 @@ def score_written(name: str, written: WrittenCaptions, request: Request) -> Eval
         {image: caption.split(" ") for image, caption in zip(images, first, strict=True)},
         {image: [text.split(" ") for text in texts] for image, texts in tokenized.items()},
     )
-    return Evaluation(name, data, replace(result, language=language), predictions, words)
+    warnings = [*result.warnings, *written.warnings]
+    result = replace(result, language=language, warnings=warnings)
+    return Evaluation(name, data, result, predictions, words)
 
 
 def _check(request: Request) -> None:
+    if request.split_seed is not None and request.data is None:
+        raise ConfigError("--split-seed is of the data set that --data names; add it.")
     for option, number in (("samples", request.num_samples), ("retrieval", request.pool_size)):
         if number < 0 or number == 1:
             raise ConfigError(f"--{option} must be at least 2, found {number}.")
@@ -124,7 +133,7 @@ def _captions_of_file(path: Path, request: Request) -> WrittenCaptions:
         raise ConfigError(
             f"{path}: --samples, --retrieval and --set need a model, not a file of captions."
         )
-    corpus = read_corpus(request.data, needs_photos=False)
+    corpus = read_corpus(request.data, split_seed=request.split_seed or 0, needs_photos=False)
     corpus.require(request.split)
     images = list(corpus.references(request.split))
     return WrittenCaptions(corpus, read_results(path, images, request.image_list))

@@ -9,7 +9,7 @@ import yaml
 
 from captionlab.captioner.load import TrainedRun, checkpoint_of, load_ensemble, load_run
 from captionlab.captioner.parts import build_dataset, build_tokenizer
-from captionlab.corpora import read_corpus
+from captionlab.corpora import CaptionCorpus, read_corpus
 from captionlab.evaluation.captions_file import read_results
 from captionlab.evaluation.likelihood import perplexity, retrieval, sample
 from captionlab.evaluation.request import Request, WrittenCaptions
@@ -56,7 +56,7 @@ def captions_of_ensemble(folders: Sequence[Path], request: Request) -> WrittenCa
 def _write(run: TrainedRun, request: Request) -> WrittenCaptions:
     captioner, split = run.captioner, request.split
     decode = captioner.vocabulary.decode
-    corpus = run.corpus if request.data is None else read_corpus(request.data)
+    corpus = run.corpus if request.data is None else _other_corpus(run, request)
     corpus.require(split)
     hypotheses = captioner.write(corpus, [image.image_id for image in corpus.splits[split]])
     captions = {image: [decode(h.tokens)] for image, h in hypotheses.items()}
@@ -70,4 +70,22 @@ def _write(run: TrainedRun, request: Request) -> WrittenCaptions:
         recalls = retrieval(captioner, run.tokenizer, corpus, split, pool)
         likelihood |= {f"{name}_of_{pool}": value for name, value in recalls.items()}
     truth = run.dataset.truth if request.data is None else None
-    return WrittenCaptions(corpus, captions, truth, likelihood, run.tokenizer)
+    warnings = []
+    if request.data is None and corpus.fingerprint != run.corpus_fingerprint:
+        warnings.append(
+            f"the captions or splits in {run.config['data']['root']} have changed since the model "
+            f"was trained: it may have been trained on some of these {split} images."
+        )
+    return WrittenCaptions(corpus, captions, truth, likelihood, run.tokenizer, warnings)
+
+
+def _other_corpus(run: TrainedRun, request: Request) -> CaptionCorpus:
+    """The run's data at another place, or another data set.
+
+    Where the files give no splits, they are drawn as the run's were: drawn otherwise, the test
+    images would be partly those that it was trained on.
+    """
+    assert request.data is not None
+    data = run.config["data"]
+    seed = data.get("split_seed", 0) if request.split_seed is None else request.split_seed
+    return read_corpus(request.data, data.get("dialect", "auto"), split_seed=seed)

@@ -19,6 +19,8 @@ class Request:
 
     Attributes:
         data: root of a data set; None for a run's own.
+        split_seed: of splits that are drawn where its files give none; None for a run's own, and
+            0 for a file of captions.
         split: of it.
         image_list: names the images of a text file's captions, line by line.
         subset: score the images that have captions where others have none.
@@ -32,6 +34,7 @@ class Request:
     """
 
     data: Path | None = None
+    split_seed: int | None = None
     split: Split = "test"
     image_list: Path | None = None
     subset: bool = False
@@ -54,6 +57,7 @@ class WrittenCaptions:
         truth: what the data set knows of captions; None if nothing.
         likelihood: perplexity and retrieval under the model, where one was asked.
         tokenizer: of the run that wrote them; None for those of a file.
+        warnings: what may make their scores wrong.
     """
 
     corpus: CaptionCorpus
@@ -61,3 +65,4 @@ class WrittenCaptions:
     truth: Truth | None = None
     likelihood: Mapping[str, float] = field(default_factory=dict)
     tokenizer: Tokenizer | None = None
+    warnings: Sequence[str] = ()

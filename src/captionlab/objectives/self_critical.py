@@ -19,7 +19,7 @@ from captionlab.search import GreedySearch, SampleSearch, caption_tokens
 from captionlab.text import Vocabulary, mirror_words
 from captionlab.types import PAD_ID, START_ID, UNKNOWN_ID, CaptionBatch, Hypothesis, ImageFeatures
 
-_END = "<end>"  # no tokenizer makes this word
+_END = "\x03"  # end of text: no caption has this word
 
 
 class CaptionReward:

@@ -279,7 +279,8 @@ class Comparison:
             for i, group in enumerate(self.groups):
                 others = [*group.labels[:number], *group.labels[number + 1 :]]
                 curves.setdefault(" ".join(others), {})[float(group.labels[number])] = i
-            if len(curves) <= MOST_CURVES:
+            all_apart = sum(map(len, curves.values())) == len(self.groups)  # not so 1 and 1.0
+            if all_apart and len(curves) <= MOST_CURVES:
                 return draw_curves(self.settings[number], curves, self._panels())
         return draw([group.name for group in self.groups], self._panels())
 

@@ -238,5 +238,6 @@ def _share(value: float | None) -> str:
 
 
 def _number(image_id: str) -> str | int:
-    """COCO's ids are numbers."""
-    return int(image_id) if image_id.isdecimal() else image_id
+    """COCO's ids are numbers; `012` is another program's name."""
+    is_number = image_id.isdecimal() and str(int(image_id)) == image_id
+    return int(image_id) if is_number else image_id

@@ -91,7 +91,7 @@ def draw_curves(
             known = {x: values for x, values in points.items() if values}
             axes.plot(list(known), [*map(fmean, known.values())], color=colour, label=label)
             dots = [(x, value) for x, values in known.items() for value in values]
-            axes.plot(*zip(*dots, strict=True), "o", color=colour, ms=3.5)
+            axes.plot([x for x, _ in dots], [y for _, y in dots], "o", color=colour, ms=3.5)
         axes.set_title(f"{panel.title} x{panel.scale:g}", loc="left", fontsize=10)
         if is_log:
             axes.set_xscale("log")

@@ -158,7 +158,8 @@ def num_epochs(metrics: Path) -> int:
     """How many epochs have rows of validation scores; 0 if the file cannot be read."""
     try:
         rows = list(csv.DictReader(metrics.read_text(encoding="utf-8").splitlines()))
-        return max((int(row["epoch"]) + 1 for row in rows if row.get("epoch")), default=0)
+        validated = [row for row in rows if any(row[k] for k in row if k.startswith("val/"))]
+        return max((int(row["epoch"]) + 1 for row in validated), default=0)
     except (OSError, ValueError, csv.Error):
         return 0
 

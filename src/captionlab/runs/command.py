@@ -55,6 +55,7 @@ def run_command(overrides: Sequence[str], hydra_overrides: Sequence[str]) -> lis
         *(o for o in given if not o.lstrip("+~").startswith(_OF_THE_SWEEP)),
         "hydra.mode=RUN",
         "hydra/sweeper=basic",
+        "repeats=1",  # whatever a configuration file says of the sweep
     ]
 
 

@@ -15,6 +15,7 @@ from captionlab.captioner.captioner import Captioner
 from captionlab.corpora import CaptionCorpus
 from captionlab.errors import DataError, printable
 from captionlab.evaluation.result import Prediction, Result
+from captionlab.features.given import GivenFeatures
 from captionlab.features.source import EncoderFeatures
 from captionlab.images.photos import read_image
 from captionlab.images.preprocessing import read_pixels
@@ -118,22 +119,25 @@ def _photos(
 def _attention_pictures(
     captioner: Captioner, corpus: CaptionCorpus, predictions: Sequence[Prediction]
 ) -> dict[str, Image.Image]:
-    """By image id; none if the model does not attend."""
+    """By image id; none if the model does not attend, or to features that were made elsewhere."""
     source = captioner.source
     if not captioner.decoder.attends or not isinstance(source, EncoderFeatures):
         return {}
+    if isinstance(source, GivenFeatures):  # whose positions are nobody knows where in the photo
+        return {}
     captions = {prediction.image_id: prediction.caption for prediction in predictions}
     paths = {image.image_id: image.path for image in corpus.splits["test"]}
-    return {
-        image_id: Image.open(
-            io.BytesIO(
-                draw_attention(
-                    read_pixels(paths[image_id], source.preprocessing).permute(1, 2, 0).numpy(),
-                    printable(captions[image_id]),
-                    [printable(word) for word in captions[image_id].split()],
-                    list(maps.view(-1, *source.feature_shape.grid_size).numpy()),
-                )
-            )
+    pictures: dict[str, Image.Image] = {}
+    for image_id, maps in caption_attention(captioner, corpus, captions):
+        try:
+            pixels = read_pixels(paths[image_id], source.preprocessing)
+        except (DataError, OSError):
+            continue
+        picture = draw_attention(
+            pixels.permute(1, 2, 0).numpy(),
+            printable(captions[image_id]),
+            [printable(word) for word in captions[image_id].split()],
+            list(maps.view(-1, *source.feature_shape.grid_size).numpy()),
         )
-        for image_id, maps in caption_attention(captioner, corpus, captions)
-    }
+        pictures[image_id] = Image.open(io.BytesIO(picture))
+    return pictures

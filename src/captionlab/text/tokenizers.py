@@ -130,5 +130,5 @@ def _words(text: str) -> list[str]:
     words: list[str] = []
     for token in _TOKEN.findall(text):
         if token not in _DROPPED:
-            words += _SPLIT.get(token) or (_BRACKETS.get(token, token),)
+            words += _SPLIT.get(token) or _BRACKETS.get(token, token).split()
     return words

@@ -27,11 +27,12 @@ class Vocabulary:
 
     def __init__(self, words: Sequence[str]) -> None:
         self._words = tuple(words)
-        self._ids = {word: i for i, word in enumerate(self._words)}
         if self._words[: len(_SPECIAL)] != tuple(_SPECIAL.values()):
             raise ValueError(f"a vocabulary begins with {', '.join(_SPECIAL.values())}.")
-        if len(self._ids) != len(self._words):
+        if len(set(self._words)) != len(self._words):
             raise ValueError("a word comes twice in the vocabulary.")
+        # A caption's own `<start>` or `<end>` is no word: some data sets have them written out.
+        self._ids = {word: i for i, word in enumerate(self._words) if i not in _SPECIAL}
 
     @classmethod
     def build(
@@ -48,6 +49,8 @@ class Vocabulary:
             max_size: at most so many words, special ones included; null for no limit.
         """
         counts = Counter(chain.from_iterable(captions))
+        for word in _SPECIAL.values():
+            counts.pop(word, None)
         kept = [word for word, count in counts.items() if count >= min_count]
         kept.sort(key=lambda word: (-counts[word], word))
         return cls([*_SPECIAL.values(), *kept][:max_size])
@@ -56,7 +59,7 @@ class Vocabulary:
         return len(self._words)
 
     def encode(self, caption: Sequence[str]) -> list[int]:
-        """Ids of a tokenised caption, with start and end."""
+        """Ids of a tokenised caption, with start and end; special words in it are unknown."""
         return [START_ID, *(self._ids.get(word, UNKNOWN_ID) for word in caption), END_ID]
 
     def decode(self, ids: Iterable[int]) -> str:

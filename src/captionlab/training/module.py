@@ -231,6 +231,10 @@ class CaptioningModule(pl.LightningModule):
         return dict(zip(batch.image_ids, captions, strict=True))
 
     def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking:  # some batches before the training: no scores
+            self._val_loss.reset()
+            self.validation_metrics.reset()
+            return
         loss, num_tokens = over_ranks(self._val_loss.sums.to(self.device))
         self._val_loss.reset()
         self.log("val/loss", loss / num_tokens)

@@ -13,6 +13,8 @@ from torch.optim import Optimizer
 
 from captionlab.options import NonNegative, Positive
 
+Decay = Annotated[float, Ge(0), Lt(1)]  # of a running mean
+
 
 class OptimizerFactory(ABC):
     """Makes an optimizer of groups of parameters.
@@ -43,7 +45,7 @@ class AdamW(OptimizerFactory):
         betas: of the running means of gradient and squared gradient.
     """
 
-    def __init__(self, lr: Positive, weight_decay: NonNegative, betas: tuple[float, float]) -> None:
+    def __init__(self, lr: Positive, weight_decay: NonNegative, betas: tuple[Decay, Decay]) -> None:
         super().__init__(lr)
         self.weight_decay = weight_decay
         self.betas = betas
@@ -61,7 +63,7 @@ class Adam(OptimizerFactory):
         betas: of the running means of gradient and squared gradient.
     """
 
-    def __init__(self, lr: Positive, betas: tuple[float, float]) -> None:
+    def __init__(self, lr: Positive, betas: tuple[Decay, Decay]) -> None:
         super().__init__(lr)
         self.betas = betas
 
@@ -77,7 +79,7 @@ class SGD(OptimizerFactory):
         momentum: share of the last step that is added to the next.
     """
 
-    def __init__(self, lr: Positive, momentum: Annotated[float, Ge(0), Lt(1)]) -> None:
+    def __init__(self, lr: Positive, momentum: Decay) -> None:
         super().__init__(lr)
         self.momentum = momentum
 

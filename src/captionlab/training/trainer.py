@@ -28,13 +28,14 @@ class TrainerOptions:
         accelerator: `auto`, `cpu`, `gpu`, `mps` or another of Lightning's.
         devices: how many, which, or `auto`.
         num_nodes: machines.
-        precision: number format; `auto` is bf16 where the hardware makes it fast, else fp32.
+        precision: number format; `auto` is bf16 where the hardware makes it fast, fp16 on GPUs of
+            the Volta and Turing generations, else fp32.
         max_epochs: passes over the training images.
         gradient_clip_val: largest norm of the gradient; null for no limit.
         log_every_n_steps: steps between two points of a logger's curves.
         enable_progress_bar: whether a terminal gets bars; a log file has lines in any case.
         enable_model_summary: whether a table of layers is printed.
-        num_sanity_val_steps: validation batches before training; -1 for all.
+        num_sanity_val_steps: validation batches before training, not scored; -1 for all.
         checkpoint_every_minutes: how often a checkpoint to resume from is saved inside an epoch;
             null for at the ends of epochs alone. Not Lightning's.
         checkpoint_every_steps: likewise, in optimizer steps.

@@ -121,7 +121,7 @@ class SweepLauncher(Launcher):
             return [overrides]
         if not (isinstance(number, int) and isinstance(first, int)) or number <= 1:
             return [overrides]  # what is no number is reported where it is checked
-        others = [o for o in overrides if not o.startswith(("seed=", "repeats="))]
+        others = [o for o in overrides if not o.lstrip("+~").startswith(("seed=", "repeats="))]
         return [[*others, f"seed={seed}"] for seed in range(first, first + number)]
 
     def check_machine(self, runs: Sequence[SweepRun]) -> None:
