@@ -72,6 +72,12 @@ def test_odd_captions_are_found(caption: str, kind: str) -> None:
     assert odd == {kind: (("train", caption),)}
 
 
+def test_marks_in_captions_and_a_single_validation_image_are_problems() -> None:
+    single, marks = look(corpus(["startseq two dogs endseq"], ["a b"])).problems
+    assert single.startswith("the val split has one image, of which CIDEr-D is always 0")
+    assert marks.startswith("1 captions hold marks of start, end or unknown words, which scores")
+
+
 def test_the_same_caption_twice_for_one_image_is_odd_but_not_for_two() -> None:
     odd = look(corpus(["a dog", "a cat", "a dog"], ["a cat"])).odd_captions
     assert odd == {"twice for one image": (("train", "a dog"),)}

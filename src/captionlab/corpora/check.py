@@ -18,6 +18,7 @@ _LONG = 50
 # Marks that other programs write into captions for their own training.
 _MARKS = {"<pad>", "<start>", "<end>", "<unk>", "<s>", "</s>", "<sos>", "<eos>", "<bos>"}
 _MARKS |= {"startseq", "endseq"}
+_WITH_MARKS = "marks of start, end or unknown words"
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,11 @@ class CorpusCheck:
             for split, number in self.wordless.items()
             if number
         ]
+        if marked := self.odd_captions.get(_WITH_MARKS):
+            problems.append(
+                f"{len(marked)} captions hold {_WITH_MARKS}, which scores take for words; remove "
+                f"them from the captions. The first: {marked[0][1]!r}"
+            )
         if self.unreadable:
             problems.append(
                 f"{len(self.unreadable)} photos cannot be read and would stop a training; replace "
@@ -201,7 +207,7 @@ def _oddities(
         if any(unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" for c in caption):
             yield "control characters", caption
         if _MARKS.intersection(words):
-            yield "marks of start, end or unknown words", caption
+            yield _WITH_MARKS, caption
         if caption in earlier:
             yield "twice for one image", caption
         earlier.add(caption)
