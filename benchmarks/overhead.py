@@ -64,8 +64,8 @@ def main() -> None:
             return measured([*_RUN, *fresh], folder / "runs" / f"fresh-{number}")
 
         cases: dict[str, Callable[[int], Seconds]] = {
-            "one run answered from disk": lambda _: measured([*_RUN, *short]),
-            f"a sweep of {options.runs} answered from disk": lambda _: measured(
+            "one run loaded from disk": lambda _: measured([*_RUN, *short]),
+            f"a sweep of {options.runs} loaded from disk": lambda _: measured(
                 [*_RUN, "-m", *short, seeds]
             ),
             "a fresh run, features stored, to its first step": first_step,

@@ -1,6 +1,6 @@
 """captionlab: honest, cheap and restartable comparisons of image captioning models.
 
-`captionlab.load` captions photos with what was trained; `captionlab.runs` reads results.
+`captionlab.load` captions photos with a trained model; `captionlab.runs` reads results.
 """
 
 import importlib

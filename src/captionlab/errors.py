@@ -47,7 +47,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_
 
 
 def out_of_memory(error: BaseException) -> str | None:
-    """What to tell where a device had not as much memory as was asked for; None of other errors."""
+    """The message for an out-of-memory error; None for any other error."""
     is_named = type(error).__name__ in ("MemoryError", "OutOfMemoryError")  # torch is not imported
     if not is_named and not any(text in str(error) for text in _OUT_OF_MEMORY):
         return None

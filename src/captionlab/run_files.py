@@ -13,7 +13,7 @@ from captionlab.locks import Owner, is_fresh
 
 # Counts changes of the code after which the same configuration gives another result, beyond what
 # another seed would. A run made by an older version is another run, so that a mended fault is never
-# answered from disk.
+# loaded from disk.
 RESULTS_VERSION = 3
 State = Literal["queued", "running", "stopped", "failed", "complete"]
 Condition = Literal["queued", "running", "stopped", "failed", "complete", "dead"]
@@ -130,11 +130,11 @@ class RunFiles:
         return self.read_json(self.manifest_path) or {}
 
     @property
-    def answered(self) -> str:
-        """That a finished run is answered from disk, and where it was computed."""
+    def cached_message(self) -> str:
+        """The log text for a finished run that is not repeated, and where it was computed."""
         machine = self.manifest.get("machine", {})
         where = " (computed in {precision} on {hardware})" if "precision" in machine else ""
-        return "answered from disk" + where.format(**machine)
+        return "loaded from disk" + where.format(**machine)
 
     def check_unchanged(self) -> None:
         """Compare captions and result with their digests in the manifest; older runs have none.

@@ -1,4 +1,4 @@
-"""The few values that cross rooms.
+"""Value types that several packages share.
 
 Shape letters, here and everywhere: B images, N captions per image, T tokens, P grid positions,
 C grid channels, G pooled channels, H hidden, E embedding, V vocabulary, K beams.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-if TYPE_CHECKING:  # scores and reports, which cross rooms too, do without torch
+if TYPE_CHECKING:  # scores and reports use these types without torch
     import torch
     from torch import Tensor
 

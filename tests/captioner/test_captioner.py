@@ -100,7 +100,7 @@ def test_runs_of_other_words_or_data_do_not_write_together(place: Place) -> None
         (["encoder.batch_size=0"], r"encoder\.batch_size must be a whole number of at least 1, f"),
         (["trainer.precision=bf16"], r"precision must be auto, 32-true, .*, found bf16\."),
         (["trainer.precision=32-true", "trainer.accelerator=cpu", "cache_dir=x"], None),
-        (["decoder.hidden_dim=64"], "cannot be set for a trained model; what can are"),
+        (["decoder.hidden_dim=64"], "cannot be set for a trained model; allowed are"),
         (["encoder.architecture=resnet34"], "cannot be set for a trained model"),
         (["encoder=resnet18"], "cannot be set for a trained model"),
         (["search.beam=5"], "write KEY=VALUE with a key that the run has"),

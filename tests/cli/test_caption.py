@@ -167,7 +167,13 @@ def test_addresses_are_fetched_within_limits(
     out, err = capsys.readouterr()
     (line,) = out.splitlines()
     assert line.startswith(f"{server}/a.jpg\t-")
-    parts = ("says 404", "it is no image", "more than 0 MB", "cannot be had", "cannot be had")
+    parts = (
+        "answers 404",
+        "it is no image",
+        "more than 0 MB",
+        "cannot be downloaded",
+        "cannot be downloaded",
+    )
     errors = err.splitlines()
     assert len(errors) == len(parts), "one line each"
     assert all(part in error for error, part in zip(errors, parts, strict=True))
@@ -183,7 +189,7 @@ def test_a_server_that_never_finishes_holds_nothing_up(
     out, err = capsys.readouterr()
     assert [line.split("\t")[0] for line in out.splitlines()] == [f"{server}/a.jpg"]
     slow = "takes longer than 3 seconds; download it and name the file."
-    parts = ("the server sent nothing for 2 seconds.", slow, slow, "cannot be had: <html>.")
+    parts = ("the server sent nothing for 2 seconds.", slow, slow, "cannot be downloaded: <html>.")
     errors = err.splitlines()
     assert len(errors) == len(parts), "one line each"
     for error, name, part in zip(errors, names, parts, strict=False):
@@ -195,7 +201,7 @@ def test_a_server_that_never_finishes_holds_nothing_up(
     ("what", "message"),
     [
         (["empty"], "there are no photos in empty; looked for .jpg"),
-        (["*.jpg"], "no file matches *.jpg."),
+        (["*.jpg"], "no file matches *.jpg; check"),
     ],
 )
 def test_nothing_to_caption_is_an_error(

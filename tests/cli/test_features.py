@@ -18,7 +18,7 @@ def test_features_are_listed_verified_and_removed(
 ) -> None:
     cache = ["--cache-dir", str(tmp_path)]
     assert main(["features", "list", *cache]) == 0
-    assert "no encoded images" in capsys.readouterr().out
+    assert "no stored features" in capsys.readouterr().out
     store = build(tmp_path / "features", shapes, MeanColour())
     name = store.folder.name
     assert main(["features", "list", *cache]) == 0
@@ -45,4 +45,4 @@ def test_a_folder_without_features_is_an_error_to_verify(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["features", "verify", "--cache-dir", str(tmp_path / "nowhere")]) == 1
-    assert "no encoded images in" in capsys.readouterr().err
+    assert "no stored features in" in capsys.readouterr().err

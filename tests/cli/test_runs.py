@@ -195,7 +195,7 @@ def test_a_requeued_run_waits_on_the_cluster_and_is_left_alone(
     capfd: pytest.CaptureFixture[str],
     state: State,
 ) -> None:
-    monkeypatch.setattr(cluster, "queued_elements", lambda: {"7_1": "pending"})
+    monkeypatch.setattr(cluster, "queued_array_tasks", lambda: {"7_1": "pending"})
     folder = RunFolder(tmp_path / "a")
     command = [sys.executable, "-c", "print('ran again')"]
     folder.set_state(state, "stopped by SIGTERM", command=command)
@@ -214,7 +214,7 @@ def test_a_requeued_run_waits_on_the_cluster_and_is_left_alone(
     callback = SweepComparison()
     callback.on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
     assert "0 of 1 runs are complete, 1 are still to come" in capfd.readouterr().out
-    monkeypatch.setattr(cluster, "queued_elements", lambda: {})
+    monkeypatch.setattr(cluster, "queued_array_tasks", lambda: {})
     assert main(["runs", "retry", str(tmp_path)]) == 0
     assert "ran again" in capfd.readouterr().out
 

@@ -38,13 +38,13 @@ FIRST = next(iter(fakes.captions()))
 BROKEN: dict[str, tuple[str, Callable[[str], str], str]] = {
     "token: commas": ("flickr8k", lambda s: s.replace("\t", ","), "line 1: expected 'IMAGE"),
     "token: empty caption": ("flickr30k_token", lambda s: "x.jpg#0\t \n" + s, "line 1: .*is empty"),
-    "token: twice": ("flickr30k_token", _duplicate_line(0), "line 2: .*#0 was there before"),
+    "token: twice": ("flickr30k_token", _duplicate_line(0), "line 2: .*#0 occurs twice"),
     "token: half a line": ("flickr30k_token", lambda s: s + "123_", "line 101: expected"),
     "token: empty": ("flickr30k_token", lambda s: "", "is empty"),
     "token: no photo": ("flickr30k_token", lambda s: s + "x.jpg#0\tx", "line 101: photo x.jpg is"),
     "table: tabs": ("flickr30k_table", lambda s: s.replace("|", "\t"), "line 1: expected the head"),
     "table: tab": ("flickr30k_table", _changed("| 1|", "| 1\t"), "line 3: expected 'IMAGE"),
-    "table: twice": ("flickr30k_table", _duplicate_line(1), "line 3: caption 0 of .* was there"),
+    "table: twice": ("flickr30k_table", _duplicate_line(1), "line 3: caption 0 of .* occurs twice"),
     "table: empty": ("flickr30k_table", lambda s: s + "x.jpg| 0| \n", "line 102: .*is empty"),
     "csv: semicolons": ("own_csv", lambda s: s.replace(",", ";"), "line 1: expected the header"),
     "csv: commas": ("own_csv", lambda s: s + "x.jpg,a, b,c,train", "line 102: expected 3 fields"),
@@ -78,7 +78,7 @@ BROKEN: dict[str, tuple[str, Callable[[str], str], str]] = {
     "karpathy: twice": (
         "karpathy_flickr8k",
         lambda s: s.replace([*fakes.captions()][1], FIRST),
-        "image 2: image .* was there before .*image 1",
+        "image 2: image .* is already at .*image 1",
     ),
     "coco: half": ("coco2017", lambda s: s[:-100], "is not valid JSON"),
     "coco: shape": ("coco2017", lambda s: "[" * 100_000, "is not valid JSON"),
@@ -89,11 +89,15 @@ BROKEN: dict[str, tuple[str, Callable[[str], str], str]] = {
         r"annotation \d+: image_id 8",
     ),
     "coco: text id": ("coco2017", _changed('"id": 9}', '"id": "9"}'), "image 1: expected id and"),
-    "coco: twice": ("coco2017", _changed('"id": 16}', '"id": 9}'), "image 2: image '9' was there"),
+    "coco: twice": (
+        "coco2017",
+        _changed('"id": 16}', '"id": 9}'),
+        "image 2: image '9' is already at .*image 1",
+    ),
     "coco: id twice": (
         "coco2017",
         _changed('"id": 10,', '"id": 0,'),
-        r"annotation \d+: id 0 was th",
+        r"annotation \d+: id 0 occurs twice",
     ),
     "coco: caption": ("coco2017", _changed('"caption"', '"text"'), "annotation 1: expected a capt"),
     "coco: no caption": (
@@ -141,7 +145,7 @@ def test_a_table_of_another_shape_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"row 1: '../../x.jpg' is no photo's file name"):
         read_corpus(tmp_path)
     write(image=[b"x", b"y"], caption=["a", "b"], filename=["x", "x"])
-    with pytest.raises(DataError, match=r"row 2: image 'x' was there before"):
+    with pytest.raises(DataError, match=r"row 2: image 'x' occurs twice"):
         read_corpus(tmp_path)
     write(image=[b"x"], caption=["a"], split=["tset"])
     with pytest.raises(DataError, match=r"row 1: split 'tset' is unknown"):

@@ -89,7 +89,7 @@ def test_a_sweep_compares_and_answers_again_from_disk(tmp_path: Path) -> None:
 
     again = run(tmp_path, *arguments)
     assert again.returncode == 0
-    assert again.stdout.count("answered from disk") == again.stdout.count("(computed in ") == 2
+    assert again.stdout.count("loaded from disk") == again.stdout.count("(computed in ") == 2
     assert "epoch 1/" not in again.stdout
     assert [(folder / "result.json").stat().st_mtime_ns for folder in folders] == written
     assert (report / "results.csv").read_text() == table

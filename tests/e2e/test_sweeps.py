@@ -80,7 +80,7 @@ def test_two_runs_at_a_time_one_of_which_fails(tmp_path: Path) -> None:
         assert "n_jobs" not in " ".join(files.read_status()["command"])  # type: ignore[index]
     again = run(tmp_path, "-m", "n_jobs=2", "retry=none", f"encoder.weights=none,{bad}", "seed=0,1")
     assert again.returncode == 1
-    assert again.stdout.count("answered from disk") == 2
+    assert again.stdout.count("loaded from disk") == 2
     assert again.stdout.count("failed before (retry=none)") == 2
 
 
@@ -94,7 +94,7 @@ def test_repeats_are_the_seeds_of_every_combination(tmp_path: Path) -> None:
     names = [files.path.name for files in folders(tmp_path)]
     assert [name.split("-")[-2] for name in names] == ["s4", "s5"]
     again = run(tmp_path, "-m", "decoder=lstm", "seed=4,5")
-    assert again.stdout.count("answered from disk") == 2
+    assert again.stdout.count("loaded from disk") == 2
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_the_flag_may_stand_anywhere(tmp_path: Path) -> None:
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "a sweep over nothing": (("-m", "seed=range(0)"), "error: seed=range(0) has no values"),
     "no SLURM": (("-m", "hydra/launcher=slurm", "seed=0,1"), "needs SLURM, but sbatch is not on"),
-    "repeats of one run": (("repeats=3",), "error: repeats=3 is of a sweep; add -m"),
+    "repeats of one run": (("repeats=3",), "error: repeats=3 works only in a sweep; add -m"),
     "repeats": (("-m", "repeats=0"), "repeats must be a whole number of at least 1"),
     "jobs": (("-m", "n_jobs=0", "seed=0,1"), "n_jobs must be a whole number of at least 1"),
     "launcher": (

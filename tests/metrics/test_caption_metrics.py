@@ -167,7 +167,7 @@ def test_java_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(java, "_START_SECONDS", 0.3)
     meteor = java.MeteorProcess()
     process = meteor._process
-    with pytest.raises(java.JavaError, match="answers no more"):
+    with pytest.raises(java.JavaError, match="METEOR stopped answering"):
         meteor.score({"a": ["a dog"]}, {"a": "a dog"})
     assert process is not None
     assert process.poll() is not None

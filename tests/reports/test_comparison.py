@@ -101,9 +101,9 @@ def test_a_report_says_how_large_a_difference_its_seeds_show(tmp_path: Path) -> 
     (note,) = (note for note in Comparison.read(folders).notes if "Welch" in note)
     # The deviations are 1 and 2, pooled 1.58; times 3.508 and 2.084.
     assert note == (
-        "with 3 seeds of each system, between which CIDEr-D deviates by 1.6, Welch's t-test "
-        "(p seeds < 0.05) finds a true difference of 5.5 between two systems in 4 of 5 such "
-        "comparisons; with 5 seeds, one of 3.3"
+        "with 3 seeds per system and a standard deviation of 1.6 CIDEr-D over seeds, Welch's "
+        "t-test (p seeds < 0.05) detects a true difference of 5.5 with a power of 80 %; with 5 "
+        "seeds, one of 3.3"
     )
     assert not any("Welch" in note for note in Comparison.read(folders[:4:3]).notes)
 

@@ -1,4 +1,4 @@
-"""A finished run is answered from disk."""
+"""A finished run is loaded from disk."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def test_a_run_or_a_sweep_answered_from_disk_imports_no_lightning(tmp_path: Path
         command = [sys.executable, "-c", CODE, *mode, *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert "answered from disk" in done.stdout
+        assert "loaded from disk" in done.stdout
         assert done.stdout.endswith("imported: set()\n")

@@ -78,12 +78,12 @@ def test_cards_are_shared_out_and_given_back(tmp_path: Path) -> None:
     launcher._gpus = ["0", "1", "GPU-c"]
     launcher._free_gpus = list(launcher._gpus)
     two, one = sweep_run(tmp_path / "two", devices=2), sweep_run(tmp_path / "one")
-    assert launcher._cards_for(two) == ["0", "1"]
-    assert launcher._cards_for(two) is None, "it waits for another run"
-    assert launcher._cards_for(one) == ["GPU-c"]
-    assert launcher._cards_for(sweep_run(tmp_path, accelerator="cpu")) == []
+    assert launcher._gpus_for(two) == ["0", "1"]
+    assert launcher._gpus_for(two) is None, "it waits for another run"
+    assert launcher._gpus_for(one) == ["GPU-c"]
+    assert launcher._gpus_for(sweep_run(tmp_path, accelerator="cpu")) == []
     launcher._free_gpus = list(launcher._gpus)
-    assert launcher._cards_for(sweep_run(tmp_path, devices="auto")) == ["0"], "a fair share"
+    assert launcher._gpus_for(sweep_run(tmp_path, devices="auto")) == ["0"], "a fair share"
 
 
 def test_cards_that_are_shared_out_have_no_numbers() -> None:
@@ -105,7 +105,7 @@ def test_what_is_left_of_a_sweep_computes_with_as_many_threads_as_all_of_it(
     code = f"import os; open({str(found)!r}, 'w').write({shown})"
     last = replace(sweep_run(tmp_path / "last"), command=[sys.executable, "-c", code])
     launcher = LocalLauncher(n_jobs=2)
-    launcher._gpus, launcher.num_runs = [], 5  # of which four are answered from disk
+    launcher._gpus, launcher.num_runs = [], 5  # of which four are loaded from disk
     launcher.run_all({5: last})
     assert found.read_text() == "4 passive"  # one that began with 8 must not spin
 
@@ -290,13 +290,13 @@ def test_the_file_and_the_page_of_slurm_have_every_option() -> None:
 
 
 @pytest.fixture
-def element(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> slurm._Element:
+def element(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> slurm._ArrayTask:
     """One element that was submitted; the cluster is silent."""
     monkeypatch.setattr(slurm, "_POLL_SECONDS", 0.0)
-    monkeypatch.setattr(cluster, "queued_elements", lambda: {})
+    monkeypatch.setattr(cluster, "queued_array_tasks", lambda: {})
     run = sweep_run(tmp_path / "run")
     run.folder.set_state("queued")
-    return slurm._Element(1, run, tmp_path / "array.sh", "5_1")
+    return slurm._ArrayTask(1, run, tmp_path / "array.sh", "5_1")
 
 
 def launcher(wait: bool = True) -> slurm.SlurmLauncher:
@@ -308,31 +308,31 @@ def launcher(wait: bool = True) -> slurm.SlurmLauncher:
 @pytest.mark.parametrize(
     ("outcome", "state", "reason"),
     [
-        (cluster.Outcome("CANCELLED"), "stopped", "cancelled on the cluster"),
-        (cluster.Outcome("OUT_OF_MEMORY", 0, "0:125"), "failed", "out of memory, exit 0:125"),
-        (cluster.Outcome("TIMEOUT", 2), "failed", "timeout"),
-        (cluster.Outcome(""), "failed", "it is no longer known"),
-        (cluster.Outcome("COMPLETED", 0, "0:0"), "failed", "completed, exit 0:0"),
+        (cluster.TaskEnd("CANCELLED"), "stopped", "cancelled on the cluster"),
+        (cluster.TaskEnd("OUT_OF_MEMORY", 0, "0:125"), "failed", "out of memory, exit 0:125"),
+        (cluster.TaskEnd("TIMEOUT", 2), "failed", "timeout"),
+        (cluster.TaskEnd(""), "failed", "it is no longer known"),
+        (cluster.TaskEnd("COMPLETED", 0, "0:0"), "failed", "completed, exit 0:0"),
     ],
 )
 def test_what_the_run_could_not_write_is_written(
-    element: slurm._Element,
-    outcome: cluster.Outcome,
+    element: slurm._ArrayTask,
+    outcome: cluster.TaskEnd,
     state: str,
     reason: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cluster, "outcome_of", lambda job: outcome)
+    monkeypatch.setattr(cluster, "task_end", lambda job: outcome)
     launcher()._wait([element])
     assert element.run.folder.state == state
     assert reason in element.run.folder.reason
 
 
 def test_what_the_cluster_cancels_is_submitted_again_but_not_for_ever(
-    element: slurm._Element, monkeypatch: pytest.MonkeyPatch
+    element: slurm._ArrayTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submitted = list[list[int]]()
-    monkeypatch.setattr(cluster, "outcome_of", lambda job: cluster.Outcome("PREEMPTED"))
+    monkeypatch.setattr(cluster, "task_end", lambda job: cluster.TaskEnd("PREEMPTED"))
     monkeypatch.setattr(cluster, "submit", lambda script, array, m: submitted.append(array) or "6")
     launcher()._wait([element])
     assert submitted == [[1], [1]]
@@ -344,20 +344,20 @@ def test_what_the_cluster_cancels_is_submitted_again_but_not_for_ever(
 
 
 def test_a_cluster_that_is_silent_is_not_waited_for_without_end(
-    element: slurm._Element, monkeypatch: pytest.MonkeyPatch
+    element: slurm._ArrayTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "queued_elements", lambda: None)
+    monkeypatch.setattr(cluster, "queued_array_tasks", lambda: None)
     monkeypatch.setattr(slurm, "_SILENCE_SECONDS", 0.0)
     with pytest.raises(Exception, match="squeue gives no answer"):
         launcher()._wait([element])
 
 
 def test_a_silent_cluster_gets_no_run_a_second_time(
-    element: slurm._Element, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    element: slurm._ArrayTask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     submitted = list[list[int]]()
     monkeypatch.setattr(cluster, "submit", lambda script, array, m: submitted.append(array) or "6")
-    monkeypatch.setattr(cluster, "queued_elements", lambda: None)
+    monkeypatch.setattr(cluster, "queued_array_tasks", lambda: None)
     slurm._remember(element)
     with pytest.raises(RunError, match=r"squeue gives no answer .* when the cluster is back"):
         launcher(wait=False).run_all(sweep_of(element.run, sweep_run(tmp_path / "new")))

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from captionlab.batches.loaders import Batch, BatchPart, Loaders, TrainingLoader
+from captionlab.batches.loaders import Batch, Loaders, MicroBatch, TrainingLoader
 from captionlab.batches.sampler import Sharing
 from captionlab.errors import DataError
 
@@ -58,8 +58,8 @@ class CaptionDataModule(pl.LightningDataModule):
         self._resumed = (state_dict["epoch"], state_dict["num_steps"])
 
     def transfer_batch_to_device(
-        self, batch: Batch | BatchPart | str, device: torch.device, dataloader_idx: int
-    ) -> Batch | BatchPart:
+        self, batch: Batch | MicroBatch | str, device: torch.device, dataloader_idx: int
+    ) -> Batch | MicroBatch:
         """Raises `DataError` for a photo that a worker could not read."""
         if isinstance(batch, str):
             raise DataError(batch)

@@ -30,7 +30,7 @@ _ALONE = Sharing()
 
 
 @dataclass(frozen=True)
-class BatchPart:
+class MicroBatch:
     """A part of a process's batch, whose gradient is added to those of the other parts.
 
     Attributes:
@@ -41,9 +41,9 @@ class BatchPart:
     part: Batch
     whole: Batch | None
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> BatchPart:
+    def to(self, device: torch.device, non_blocking: bool = False) -> MicroBatch:
         whole = None if self.whole is None else self.whole.to(device, non_blocking)
-        return BatchPart(self.part.to(device, non_blocking), whole)
+        return MicroBatch(self.part.to(device, non_blocking), whole)
 
 
 class TrainingLoader(DataLoader[Batch]):
@@ -67,7 +67,7 @@ class TrainingLoader(DataLoader[Batch]):
                 yield batch
                 continue
             for number, rows in enumerate(shares(len(batch), num_parts)):
-                yield BatchPart(_rows(batch, rows), None if number else batch)
+                yield MicroBatch(_rows(batch, rows), None if number else batch)
 
     def __len__(self) -> int:
         return len(self.steps) * self.steps.sharing.num_parts
@@ -163,7 +163,8 @@ class Loaders:
         return {
             "num_workers": self.source.num_workers if trained else 0,
             "collate_fn": pixel_batch if trained else self._collate,
-            # It draws a number per iterator, and a resumed training makes another number of these.
+            # DataLoader draws a seed per iterator, and a resumed run makes another number of
+            # iterators: with its own generator the global random state does not depend on it.
             "generator": torch.Generator(),
             "pin_memory": self.source.device.type == "cuda",
         }

@@ -1,4 +1,4 @@
-"""Where a model looks while it writes given captions."""
+"""Attention maps of given captions."""
 
 from __future__ import annotations
 

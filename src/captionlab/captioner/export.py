@@ -20,7 +20,8 @@ from captionlab.run_files import RunFiles
 
 # An absolute path, but no address, in a text; one that is a value by itself may hold spaces.
 _PATH = re.compile(r"(?<![^\s=,:'\"(\[])(?!//)~?/[^\s,'\"\])]+")
-_NEEDED = ("config.encoder.weights", "config.data.features")  # to load a file without them
+# Paths that loading needs unless the file has the encoder's weights.
+_NEEDED = ("config.encoder.weights", "config.data.features")
 _KEPT = ("config", "features", "vocabulary", "result", "versions", "command", "encoder_weights")
 
 
@@ -46,8 +47,8 @@ def read_facts(target: Path) -> dict[str, Any]:
 
     Returns:
         `config`, `features` and `vocabulary`; `result`, `versions` and `command` where the best
-        checkpoint's run folder or the file has them; `encoder_weights` of a file. Of paths their
-        last part alone, unless the run is not loaded without.
+        checkpoint's run folder or the file has them; `encoder_weights` of an exported file.
+        Absolute paths are cut to their last part, except those needed to load the run.
 
     Raises:
         RunError: if there is no such run.
@@ -87,9 +88,9 @@ def export(target: Path, path: Path, with_encoder: bool) -> dict[str, Any]:
 
 
 def with_weights(facts: Mapping[str, Any], encoder: Encoder, included: bool) -> dict[str, Any]:
-    """Facts that tell of the encoder's weights: `name`, `source`, `licence`, `included`, `trained`.
+    """Add `encoder_weights`: `name`, `source`, `licence`, `included`, `trained`.
 
-    Where these are included, no path is needed any more.
+    Where the weights are included, the paths in `config` are cut to their last part.
 
     Args:
         facts: of the run; a file that was exported knows its weights.
@@ -104,14 +105,14 @@ def with_weights(facts: Mapping[str, Any], encoder: Encoder, included: bool) -> 
 
 
 def encoder_of(captioner: Captioner, with_weights: bool) -> Encoder:
-    """The encoder of a run, and not the one that holds it where its weights came from a file.
+    """The encoder of a run, unwrapped where its weights came from an exported file.
 
     Args:
         captioner: of the run.
         with_weights: whether to load its weights.
 
     Raises:
-        WeightsError: if they cannot be had.
+        WeightsError: if they cannot be loaded.
     """
     source = captioner.source
     assert isinstance(source, EncoderFeatures)
@@ -147,7 +148,7 @@ def facts_of(target: Path, saved: dict[str, Any]) -> dict[str, Any]:
 def _without_folders(value: Any, name: str = "") -> Any:
     """Plain values, of whose absolute paths `./` and the last part are left.
 
-    Where a run was trained is nobody's business, and of no use elsewhere.
+    Absolute paths of the training machine are private, and useless elsewhere.
 
     Args:
         value: a text, or what holds texts; tensors stay.

@@ -33,7 +33,7 @@ from captionlab.decoders import Decoder
 from captionlab.devices import find_device, resolve_precision
 from captionlab.encoders import Encoder, RestoredEncoder
 from captionlab.errors import CaptionLabError, ConfigError, RunError, StorageError, WeightsError
-from captionlab.features.given import FeatureFile
+from captionlab.features.external import FeatureFile
 from captionlab.features.source import EncoderFeatures
 from captionlab.files import is_safetensors, read_whole
 from captionlab.options import (
@@ -226,7 +226,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise
         reason = str(error).splitlines()[0] if str(error) else "no reason"
         raise RunError(
-            f"{path} is no checkpoint of captionlab ({type(error).__name__}: {reason})."
+            f"{path} is no checkpoint of captionlab ({type(error).__name__}: {reason}); name a "
+            "run's folder, one of its checkpoints or an exported file."
         ) from error
     return saved
 
@@ -273,7 +274,7 @@ def override(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
             raise ConfigError(f"{text}: write KEY=VALUE with a key that the run has.")
         if name not in _settable(changed, group):
             raise ConfigError(
-                f"{text} cannot be set for a trained model; what can are the options of search and "
+                f"{text} cannot be set for a trained model; allowed are the options of search and "
                 "data, encoder.weights, encoder.batch_size, trainer.precision, "
                 "trainer.accelerator and cache_dir."
             )
@@ -331,7 +332,7 @@ def _check(group: str, spec: dict[str, Any], options: Mapping[str, Option]) -> N
 def _require_same(
     encoder: Encoder, facts: Mapping[str, Any], config: Mapping[str, Any], target: Path
 ) -> None:
-    """A decoder means something with the features alone that it was trained on."""
+    """Refuse another encoder than the one on whose features the decoder was trained."""
     file = config["data"].get("features")
     if file != facts["config"]["data"].get("features"):  # of other images, by the same program
         return
@@ -364,7 +365,8 @@ def _own_corpus(run: TrainedRun) -> CaptionCorpus:
     if run.corpus.fingerprint != run.corpus_fingerprint:
         raise ConfigError(
             f"the data in {run.config['data']['root']} has changed since this run was trained, and "
-            "its encoder's random weights were fitted to it; train one with real weights."
+            "its encoder's random weights were fitted to the old data; restore the data, or train "
+            "a run with pretrained weights (encoder.weights=imagenet)."
         )
     return run.corpus
 

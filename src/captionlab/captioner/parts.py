@@ -13,8 +13,8 @@ from captionlab.corpora.datasets import CaptionDataset
 from captionlab.decoders import Conditioning, Decoder
 from captionlab.decoders.cells import StateShape
 from captionlab.devices import Precision, autocast_dtype, find_device, resolve_precision
-from captionlab.encoders import Encoder, GivenEncoder
-from captionlab.features.given import FeatureFile, GivenFeatures
+from captionlab.encoders import Encoder, ExternalEncoder
+from captionlab.features.external import ExternalFeatures, FeatureFile
 from captionlab.features.source import EncoderFeatures, LiveFeatures, StoredFeatures
 from captionlab.images.photos import num_cores
 from captionlab.options import find_part, make_part
@@ -56,7 +56,7 @@ def build_encoder(config: Config, **changes: Any) -> Encoder:
     file = feature_file(config)
     if file is not None:
         fingerprint = f"{file.name}/{features_digest(config, file)}"
-        return GivenEncoder(str(file.path), fingerprint, file.feature_shape)
+        return ExternalEncoder(str(file.path), fingerprint, file.feature_shape)
     return make_part({**config["encoder"], **changes}, Encoder)
 
 
@@ -86,7 +86,7 @@ def build_source(
     }
     file = feature_file(config)
     if file is not None:
-        return GivenFeatures(file, **settings)
+        return ExternalFeatures(file, **settings)
     if encoder.num_trained_parameters:
         return LiveFeatures(**settings)
     return StoredFeatures(**settings, own_corpus=own_corpus)

@@ -51,7 +51,7 @@ class PhotoCaption:
     """What a model says about a photo.
 
     Attributes:
-        source: path or address as given; the place among the photos for an image or an array.
+        source: path or address as given; for an image or an array, its index among the photos.
         text: the caption, words joined by spaces; empty where the photo could not be read.
         log_probability: of the caption, natural logarithm, its end counted.
         words: of the caption; none where they were not asked for.

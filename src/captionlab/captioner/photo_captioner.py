@@ -1,4 +1,4 @@
-"""Captions of photos that belong to no data set, by what was trained."""
+"""Captions of photos outside any data set, by a trained model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _Pixels: TypeAlias = NDArray[np.uint8]
 
 
 def load(target: str | Path, overrides: Sequence[str] = ()) -> PhotoCaptioner:
-    """Load what was trained, to caption photos with it. The data set is not needed.
+    """Load a trained model to caption photos with it. The data set is not needed.
 
     Args:
         target: a run's folder, a checkpoint, an exported file, or a folder of runs, of which the
@@ -41,7 +41,7 @@ def load(target: str | Path, overrides: Sequence[str] = ()) -> PhotoCaptioner:
     Raises:
         RunError: if there is no finished run, or the file is none of captionlab's.
         ConfigError: for an override that does not exist or has a wrong value.
-        WeightsError: if the encoder's weights cannot be had.
+        WeightsError: if the encoder's weights cannot be loaded.
     """
     path = best_run(Path(target))
     captioner = load_run(path, overrides).captioner
@@ -65,9 +65,9 @@ class _Options(TypedDict, total=False):
 class PhotoCaptioner:
     """Captions photos; made by `captionlab.load`. Several threads may use it at once.
 
-    A photo's caption is the one that the run's own test would give it, unless it is drawn, which
-    depends on the image's id there and on the photo's path here. Batches of another size may
-    change the last digits of a probability, as everywhere.
+    A photo gets the caption that the run's own test would give it. Only `search=sample` differs:
+    its draws are seeded by the image id in the test, and by the photo's path here. Another batch
+    size may change the last digits of a probability.
 
     Args:
         target: the folder or file that was loaded.
@@ -76,7 +76,7 @@ class PhotoCaptioner:
 
     Attributes:
         attends: whether the model has attention.
-        seen: side of the central square that the encoder sees, over the photo's shorter side.
+        crop_share: side of the central square that the encoder sees, over the photo's shorter side.
         max_captions: the most captions of a photo that the search gives.
         num_workers: processes that keep the encoder busy with many photos on this machine.
     """
@@ -84,7 +84,7 @@ class PhotoCaptioner:
     def __init__(self, target: Path, captioner: Captioner, source: EncoderFeatures) -> None:
         self.target = target
         self.attends = captioner.decoder.attends
-        self.seen = source.preprocessing.image_size / source.preprocessing.resize_size
+        self.crop_share = source.preprocessing.image_size / source.preprocessing.resize_size
         self.max_captions = captioner.search.max_captions
         self.num_workers = source.num_workers
         self._captioner = captioner

@@ -71,7 +71,7 @@ def find_photos(what: str) -> list[str | Path]:
         return [path]
     matches = [Path(p) for p in sorted(glob.glob(what, recursive=True)) if Path(p).is_file()]
     if not matches:
-        raise DataError(f"no file matches {what}.")
+        raise DataError(f"no file matches {what}; check the folder and the pattern's quotes.")
     return list(matches)
 
 
@@ -83,7 +83,7 @@ def decode(photo: Photo, name: str) -> Image.Image:
         name: what errors call it.
 
     Raises:
-        DataError: if it cannot be had or is no photo.
+        DataError: if it cannot be downloaded or is no photo.
     """
     if isinstance(photo, Image.Image):
         return read_image(photo, name)
@@ -145,13 +145,16 @@ def _fetch(address: str, given_up: Event) -> bytes:
                         "it and name the file."
                     )
     except HTTPError as error:
-        raise DataError(f"photo {address} cannot be had: the server says {error.code}.") from error
+        raise DataError(
+            f"photo {address} cannot be downloaded: the server answers {error.code}; check the "
+            "address."
+        ) from error
     except (OSError, HTTPException, ValueError) as error:  # ValueError: no valid address
         cause = getattr(error, "reason", None) or error
         reason = " ".join(str(cause).split())[:200] or type(cause).__name__
         if isinstance(cause, TimeoutError):
             reason = f"the server sent nothing for {_SECONDS_TO_ANSWER} seconds"
-        raise DataError(f"photo {address} cannot be had: {reason}.") from error
+        raise DataError(f"photo {address} cannot be downloaded: {reason}.") from error
     return content
 
 

@@ -1,4 +1,4 @@
-"""`captionlab`: train captioners, and use, score and compare what was trained."""
+"""`captionlab`: train captioners, and use, score and compare the trained models."""
 
 from __future__ import annotations
 

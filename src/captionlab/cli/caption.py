@@ -57,7 +57,7 @@ def add_parser(commands: Commands) -> None:
         "which the one with the best validation score is taken",
     )
     add("--out", type=Path, metavar="FILE", help="a file ending in .jsonl, .csv or .html")
-    add("--format", choices=FORMATS, help="of the standard output")
+    add("--format", choices=FORMATS, help="format of the standard output (default: text)")
     add("--n-best", type=int, default=1, metavar="N", help="the N best captions of a beam search")
     add(
         "--explain",
@@ -69,7 +69,7 @@ def add_parser(commands: Commands) -> None:
     add(
         "--method",
         choices=_METHODS,
-        help="of --explain; if left out, attention, or occlusion for models that have none",
+        help="what --explain draws (default: attention, or occlusion for models without it)",
     )
     add_set(parser)
 
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     """Write the captions and, with `--explain`, draw the pictures; 1 if a photo was unreadable.
 
     Raises:
-        CaptionLabError: if there are no photos, or the model cannot be had.
+        CaptionLabError: if there are no photos, or the model cannot be loaded.
     """
     if options.model is None:
         raise ConfigError(_without_run(options.what))
@@ -120,7 +120,7 @@ def _without_run(what: Sequence[str]) -> str:
     is_model = RunFiles(Path(first)).status_path.exists() or first.endswith(".ckpt")
     run = first if is_model else "RUN"
     shown = " ".join(photos if is_model and photos else what)
-    return f"which run should write the captions? captionlab caption {shown} --run {run}"
+    return f"--run is missing; name the run: captionlab caption {shown} --run {run}"
 
 
 def _captions(

@@ -38,7 +38,7 @@ def add_parser(commands: Commands) -> None:
         "--encoders",
         nargs="*",
         metavar="NAME",
-        help="say how much disk the images take once encoded; by all encoders if none is named",
+        help="print the disk space of the features of these encoders, or of all if none is named",
     )
     check.add_argument("--out", type=Path, metavar="FOLDER", help="write report and pictures there")
 

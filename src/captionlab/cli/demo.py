@@ -1,4 +1,4 @@
-"""`captionlab demo`: a page on which to try what was trained."""
+"""`captionlab demo`: a page on which to try trained models."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C.
 
     Raises:
-        ConfigError: if a model has no encoder, or the port cannot be had.
+        ConfigError: if a model has no encoder, or the port cannot be used.
         RunError: if there is no such run.
     """
     from captionlab import load

@@ -68,10 +68,10 @@ def add_parser(commands: Commands) -> None:
         "--split-seed",
         type=int,
         metavar="N",
-        help="of ROOT's splits where its files give none; default: the run's own, 0 for a file",
+        help="seed of ROOT's splits where its files give none (default: the run's; 0 for a file)",
     )
     add("--split", choices=("train", "val", "test"), default="test", help="default: test")
-    add("--images", type=Path, metavar="FILE", help="images of a text file, one per line")
+    add("--images", type=Path, metavar="FILE", help="names the image of each line of a text file")
     add("--subset", action="store_true", help="score only the images that have captions")
     add(
         "--tokenizer",
@@ -87,7 +87,7 @@ def add_parser(commands: Commands) -> None:
         "did; its scores have names of their own (default: official)",
     )
     add("--samples", type=int, default=0, metavar="N", help="draw N captions for diversity")
-    add("--retrieval", type=int, default=0, metavar="N", help="find images among N by caption")
+    add("--retrieval", type=int, default=0, metavar="N", help="image retrieval among N images")
     add("--spice", type=Path, metavar="FOLDER", help="score SPICE by the CoreNLP jars in FOLDER")
     add_set(parser)
     add(
@@ -156,7 +156,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _folder(target: Path) -> Path:
-    """Where what is known of it is written, in a folder of its own."""
+    """The folder of a run, or the one that holds the file; `evaluation/` is made in it."""
     return target if target.is_dir() else target.parent
 
 

@@ -1,4 +1,4 @@
-"""`captionlab features`: list, verify or remove encoded images."""
+"""`captionlab features`: list, verify or remove stored features."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from captionlab.errors import StorageError
 
 def add_parser(commands: Commands) -> None:
     """Add the commands and their arguments."""
-    parser = commands.add_parser("features", help="list, verify or remove encoded images")
+    parser = commands.add_parser("features", help="list, verify or remove stored features")
     parts = parser.add_subparsers(required=True, metavar="COMMAND")
-    list_ = parts.add_parser("list", help="encoded images on disk, complete or not")
+    list_ = parts.add_parser("list", help="stored features on disk, complete or not")
     verify = parts.add_parser("verify", help="read every byte; exit status 1 if any is damaged")
-    remove = parts.add_parser("remove", help="remove encoded images")
+    remove = parts.add_parser("remove", help="remove stored features")
     remove.add_argument("name", metavar="NAME", help="as `captionlab features list` shows it")
     for part, command in ((list_, run_list), (verify, run_verify), (remove, run_remove)):
         part.set_defaults(command=command)
@@ -40,7 +40,7 @@ def run_verify(options: argparse.Namespace) -> int:
     root = options.cache_dir / "features"
     num_damaged, stores = 0, list_stores(root)
     if not stores:
-        raise StorageError(f"no encoded images in {root}; name their folder by --cache-dir.")
+        raise StorageError(f"no stored features in {root}; name their folder by --cache-dir.")
     for store in stores:
         problem = verify_store(store)
         so_far = f" so far, {store.num_encoded} of {store.num_images} images"

@@ -27,7 +27,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--attention",
         action="store_true",
-        help="record where each run looked, for the page: attention.jsonl in its folder",
+        help="save the attention maps of each run for the page (attention.jsonl in its folder)",
     )
 
 
@@ -54,11 +54,11 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _record_attention(folder: Path) -> None:
-    """Write where a run looked while it wrote its captions; nothing if its decoder never looks."""
+    """Write the attention maps of a run's test captions; nothing if its decoder does not attend."""
     from captionlab.captioner.attention import caption_attention
     from captionlab.captioner.load import load_run
     from captionlab.evaluation.result import read_predictions
-    from captionlab.features.given import GivenFeatures
+    from captionlab.features.external import ExternalFeatures
     from captionlab.features.source import EncoderFeatures
     from captionlab.reports.page import write_attention
     from captionlab.run_files import RunFiles
@@ -68,7 +68,7 @@ def _record_attention(folder: Path) -> None:
     source = run.captioner.source
     if not run.captioner.decoder.attends or not isinstance(source, EncoderFeatures):
         return
-    if isinstance(source, GivenFeatures):
+    if isinstance(source, ExternalFeatures):
         print(f"{folder}: no attention map, since its features were made elsewhere")
         return
     captions = {p.image_id: p.caption for p in read_predictions(files.predictions_path)}

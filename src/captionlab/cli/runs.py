@@ -1,4 +1,4 @@
-"""`captionlab runs`: what runs do, how they differ, what they said; try again or remove them."""
+"""`captionlab runs`: list, show, compare, retry and remove runs, and print their logs."""
 
 from __future__ import annotations
 
@@ -95,9 +95,12 @@ def run_logs(options: argparse.Namespace) -> None:
 
 
 def run_retry(options: argparse.Namespace) -> int:
-    """Run again, one after another, what has no result and is not running; 1 if any failed.
+    """Run again, one after another, the runs without a result that are not running.
 
-    What a search pruned or did not test is run again where its own folder is named.
+    Trials that a search pruned or left untested are retried only where their own folder is named.
+
+    Returns:
+        1 if a run failed, else 0.
     """
     again = [
         overview
@@ -106,13 +109,13 @@ def run_retry(options: argparse.Namespace) -> int:
         and (not overview.reason.startswith((TRAINED, PRUNED)) or _is_named(overview, options))
     ]
     if not again:
-        print("no run stopped, failed or died")
+        print("nothing to retry: no run is stopped, failed or dead")
         return 0
     unknown = [overview for overview in again if not overview.command]
     if unknown:
         raise RunError(
-            f"{unknown[0].folder} does not say how it was started; run the command that made it "
-            "again, which resumes it."
+            f"{unknown[0].folder} does not say how it was started; run its original command to "
+            "resume it."
         )
     codes = []
     for overview in again:
@@ -146,11 +149,11 @@ def run_remove(options: argparse.Namespace) -> None:
 
 def _overviews(folders: list[Path]) -> list[Overview]:
     from captionlab.reports.run_list import Overview
-    from captionlab.runs.launching.cluster import queued_elements
+    from captionlab.runs.launching.cluster import queued_array_tasks
 
     runs = find_all(folders)
     on_cluster = any((folder / "slurm.json").exists() for folder in runs)
-    queued = queued_elements() if on_cluster else None
+    queued = queued_array_tasks() if on_cluster else None
     return [Overview.read(folder, queued) for folder in runs]
 
 

@@ -37,8 +37,8 @@ def run(arguments: Sequence[str]) -> None:
     options = _parser().parse_intermixed_args(arguments)
     if options.multirun:
         raise ConfigError(
-            "-m is of `captionlab train`, which tries all combinations; `captionlab tune` draws "
-            "from them: leave -m out."
+            "-m belongs to `captionlab train`, which runs all combinations; `captionlab tune` "
+            "samples them: leave -m out."
         )
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError(
@@ -76,13 +76,13 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=20,
         metavar="N",
-        help="of the search, over all attempts (default: %(default)s)",
+        help="trials of the search, over all attempts (default: %(default)s)",
     )
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="trials at a time (default: 1)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the draws; seed=N is that of the runs"
+        "--seed", type=int, default=0, metavar="N", help="of the trials' draws; seed=N seeds runs"
     )
     parser.add_argument(
         "--no-pruning",

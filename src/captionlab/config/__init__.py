@@ -1,1 +1,1 @@
-"""Configuration: shapes and types of every option, checks, and the one door to objects."""
+"""Configuration: shapes and types of every option, checks, and construction of a run's objects."""

@@ -1,4 +1,4 @@
-"""The one door: a configuration in, the objects of a run out."""
+"""Builds the objects of a run from its configuration; the only place that does."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def build_data(config: Config, device: torch.device | None = None) -> TrainingDa
 
 
 def _views(config: Config) -> list[View]:
-    """Other views of training photos, from number 1 on."""
+    """Augmented views of training photos, numbered from 1."""
     if not config["augmentation"]:
         return []
     augmentation = make_part(config["augmentation"], Augmentation)

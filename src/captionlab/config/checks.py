@@ -1,6 +1,6 @@
 """A configuration as plain values, checked before anything starts.
 
-The range of each option is checked as its home says it; here are the rules across options.
+The constructor that takes an option declares its range; this module has the rules across options.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from captionlab.config.groups import OPEN_GROUPS, RunOptions, groups
 from captionlab.decoders import Conditioning, Decoder
 from captionlab.decoders.word_vectors import word_vector_dim
 from captionlab.errors import ConfigError, RunError
-from captionlab.features.given import FeatureFile, feature_name
+from captionlab.features.external import FeatureFile, feature_name
 from captionlab.metrics.registry import validation_scores
 from captionlab.objectives import Objective
 from captionlab.options import Option, check_options, find_part, options_of
 
 _NAME = re.compile(r"[^\W_][\w.+@=-]*")  # no blanks, slashes or ..
 # Arguments of Lightning's Trainer that `make_trainer` gives.
-_OF_THE_SUITE = {
+_SET_BY_CAPTIONLAB = {
     "logger": "choose one by logger=NAME",
     "callbacks": "add one by +callbacks.NAME={_target_: CLASS}",
     "default_root_dir": "name the folder of all runs by runs_dir=FOLDER",
     "plugins": "leave it out",
     "use_distributed_sampler": "leave it out",
 }
-# And those that validate on a part of the images.
-_OF_A_PART = ("fast_dev_run", "limit_val_batches", "overfit_batches")
+# Arguments of Lightning's Trainer that validate on a part of the images.
+_PARTIAL_VALIDATION = ("fast_dev_run", "limit_val_batches", "overfit_batches")
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _option_groups(
 
 
 def _check_logger(logger: Mapping[str, Any]) -> None:
-    """A logger is anybody's class; one that can tell what would stop it is asked."""
+    """Ask a logger class that has `conflict`; any other class is accepted."""
     part: Any = find_part(logger["_target_"], object) if logger.get("_target_") else None
     conflict = part.conflict(logger) if hasattr(part, "conflict") else None
     if conflict is not None:
@@ -180,10 +180,10 @@ def _check_run(config: Mapping[str, Any]) -> None:
 
 def _check_trainer(trainer: Mapping[str, Any]) -> None:
     """Arguments of Lightning's Trainer that a run cannot do with."""
-    for name, instead in _OF_THE_SUITE.items():
+    for name, instead in _SET_BY_CAPTIONLAB.items():
         if name in trainer:
             raise ConfigError(f"trainer.{name} is set by captionlab itself; {instead}.")
-    for name in _OF_A_PART:
+    for name in _PARTIAL_VALIDATION:
         if name in trainer:
             raise ConfigError(
                 f"trainer.{name}={trainer[name]} leaves validation images without a score to "
@@ -236,7 +236,7 @@ def _check_features(config: Mapping[str, Any]) -> None:
     if not isinstance(data.get("features"), str):
         return
     file = FeatureFile(data["features"])
-    told = f"data.features={data['features']} was made elsewhere"
+    elsewhere = f"data.features={data['features']} was made elsewhere"
     train = config["encoder"].get("train", "none")
     for name, value, without in (
         ("encoder.train", train, "none"),
@@ -244,11 +244,12 @@ def _check_features(config: Mapping[str, Any]) -> None:
         ("augmentation", config["augmentation"].get("name", "none"), "none"),
     ):
         if value != without:
-            raise ConfigError(f"{told}, so {name}={value} cannot be had; leave it out.")
+            raise ConfigError(f"{elsewhere}, so {name}={value} has no effect; leave it out.")
     if not file.feature_shape.num_positions and _reader(config).needs_grid:
         raise ConfigError(
-            f"{told} and holds vectors alone, but conditioning={config['conditioning']['name']} "
-            "reads a grid or regions; use a conditioning such as init_inject."
+            f"{elsewhere} and holds vectors alone, but "
+            f"conditioning={config['conditioning']['name']} reads a grid or regions; use a "
+            "conditioning such as init_inject."
         )
 
 

@@ -13,7 +13,7 @@ from captionlab.batches import Loaders, encode_captions
 from captionlab.corpora.datasets import CaptionDataset
 from captionlab.decoders import Conditioning, Decoder
 from captionlab.encoders import Encoder
-from captionlab.features.given import FeatureFile
+from captionlab.features.external import FeatureFile
 from captionlab.features.source import EncoderFeatures
 from captionlab.images.augmentation import Augmentation
 from captionlab.objectives import Objective
@@ -38,7 +38,7 @@ class RunOptions:
         monitor: the validation score that chooses the best checkpoint and stops early:
             val/cider_d, val/bleu_1 to val/bleu_4 or val/rouge_l.
         runs_dir: where run folders are created.
-        cache_dir: where generated data and encoded images are kept.
+        cache_dir: where generated data and stored features are kept.
         n_jobs: runs of a sweep at a time, on this machine.
         repeats: runs of each combination of a sweep, with seeds `seed`, `seed + 1` and so on.
         retry: whether a run of a sweep that failed before is tried again.

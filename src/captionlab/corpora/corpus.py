@@ -74,7 +74,10 @@ class CaptionCorpus:
         """
         for split in splits:
             if not self.splits[split]:
-                raise DataError(f"{self.name}: the {split} split has no images.")
+                raise DataError(
+                    f"{self.name}: the {split} split has no images; put some into it, or name "
+                    "another data set or split."
+                )
 
     @property
     def images(self) -> list[CaptionedImage]:

@@ -26,9 +26,10 @@ class ImageVector(PreparedImage):
 
 
 class Conditioning(nn.Module, Generic[Prepared]):
-    """Five hooks, each of which may be the identity, and what they share per image.
+    """How the image enters a recurrent decoder: `prepare` once per image, and five hooks.
 
-    Whatever does not depend on the words is computed once per image, by `prepare`.
+    A subclass implements `prepare` and the hooks that it uses; by default a hook changes nothing.
+    Whatever does not depend on the words is computed in `prepare`.
 
     Args:
         feature_shape: what the encoder makes of an image.

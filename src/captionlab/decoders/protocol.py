@@ -83,8 +83,8 @@ class Decoder(nn.Module, ABC):
     """Writes captions about `ImageFeatures`; search uses nothing else of it.
 
     Attributes:
-        takes_conditioning: whether the constructor takes a `conditioning`. If not, the decoder has
-            its own way to the image, and the class says the other two.
+        takes_conditioning: whether the constructor takes a `conditioning`. If not, the decoder
+            reads the image itself, and its class sets `needs_grid` and `attends`.
         needs_grid: whether it reads the feature map; if not, whole-image vectors are enough.
         attends: whether teacher forcing gives attention weights over positions.
     """

@@ -153,7 +153,14 @@ class TransformerDecoder(Decoder):
 
 
 class TransformerLayer(nn.Module):
-    """Causal self-attention, cross-attention and a feedforward map, each with a residual."""
+    """Causal self-attention, cross-attention and a feedforward map, each with a residual.
+
+    Args:
+        hidden_dim: size of input and output vectors, H; divisible by `num_heads`.
+        num_heads: of both attentions.
+        feedforward_dim: size between the two linear maps.
+        dropout: probability, on each part's output and inside the feedforward map.
+    """
 
     def __init__(
         self, hidden_dim: int, num_heads: int, feedforward_dim: int, dropout: float

@@ -69,7 +69,7 @@ class DemoModel:
         return {
             "name": self.name,
             "methods": ["attention"] * self.captioner.attends + [*get_args(Method)],
-            "seen": self.captioner.seen,
+            "seen": self.captioner.crop_share,
         }
 
     def caption(self, photo: Image.Image, method: str | None = None) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class DemoServer(ThreadingHTTPServer):
         closed: whether no other photo is begun.
 
     Raises:
-        ConfigError: if host or port cannot be had.
+        ConfigError: if host or port cannot be used.
     """
 
     daemon_threads = True

@@ -2,8 +2,8 @@
 
 from captionlab.encoders.classifier import ClassifierEncoder
 from captionlab.encoders.efficientnet_lite import EfficientNetLite0Encoder
+from captionlab.encoders.external import ExternalEncoder
 from captionlab.encoders.files import list_encoders, read_encoder
-from captionlab.encoders.given import GivenEncoder
 from captionlab.encoders.protocol import Encoder
 from captionlab.encoders.restored import RestoredEncoder
 from captionlab.encoders.torchvision import TorchvisionEncoder
@@ -13,7 +13,7 @@ __all__ = [
     "ClassifierEncoder",
     "EfficientNetLite0Encoder",
     "Encoder",
-    "GivenEncoder",
+    "ExternalEncoder",
     "RestoredEncoder",
     "TorchvisionEncoder",
     "XceptionEncoder",

@@ -30,8 +30,8 @@ class Encoder(nn.Module, ABC):
         preprocessing: how pixels become input; it comes with the weights.
         feature_shape: sizes of one image's features.
         num_calibration_images: how many training images `prepare` reads; 0 for most.
-        calibration: what `prepare` fitted to these images, float32 by name; where it is set
-            before, by an equal encoder's, `prepare` takes it and reads no images.
+        calibration: what `prepare` fitted to these images, float32 by name. If it was set before to
+            that of an equal encoder, `prepare` uses it and reads no images.
         num_parameters: of all layers up to the features.
         num_trained_parameters: of those, how many are trained; 0 where the encoder is frozen.
         has_random_weights: whether it starts from weights that were trained on nothing.

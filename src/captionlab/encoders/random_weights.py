@@ -93,7 +93,7 @@ def _rescale(layer: nn.Conv2d | nn.Linear, mean: Tensor, std: Tensor) -> None:
 
 
 def scale_residual_branches(model: nn.Module) -> None:
-    """Scale a random network's L residual branches by L ** -0.5, so that depth keeps the image.
+    """Scale a random network's L residual branches by L ** -0.5, so that deep features still vary.
 
     Source: Hayou et al. 2021 (Stable ResNet), sec. 3.
     """

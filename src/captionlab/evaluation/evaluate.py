@@ -109,7 +109,7 @@ def score_written(name: str, written: WrittenCaptions, request: Request) -> Eval
 
 def _check(request: Request) -> None:
     if request.split_seed is not None and request.data is None:
-        raise ConfigError("--split-seed is of the data set that --data names; add it.")
+        raise ConfigError("--split-seed needs --data; add --data ROOT, or leave --split-seed out.")
     for option, number in (("samples", request.num_samples), ("retrieval", request.pool_size)):
         if number < 0 or number == 1:
             raise ConfigError(f"--{option} must be at least 2, found {number}.")

@@ -36,7 +36,7 @@ def sample(
 def perplexity(
     captioner: Captioner, tokenizer: Tokenizer, corpus: CaptionCorpus, split: Split
 ) -> float:
-    """Of the references, per token, end counted and words out of vocabulary as one word."""
+    """Perplexity of the references per token; the end token counts, unknown words are one token."""
     total, count = 0.0, 0
     references = _encode(captioner, tokenizer, corpus, split)
     with captioner.autocast():
@@ -53,11 +53,11 @@ def perplexity(
 def retrieval(
     captioner: Captioner, tokenizer: Tokenizer, corpus: CaptionCorpus, split: Split, pool_size: int
 ) -> dict[str, float]:
-    """How often a caption's own image is among those that make it likeliest.
+    """Recall of image retrieval: each image's first reference is a query for its own image.
 
-    Every image's first reference looks for its image among the `pool_size` first images of the
-    split. Equal likelihoods are ranked at random: the recalls are the expected ones, so that a
-    model blind to its images gets k / `pool_size`.
+    The `pool_size` first images of the split are ranked by the likelihood of the query. Equal
+    likelihoods are ranked at random and the recalls are the expected ones, so that a model blind to
+    its images gets k / `pool_size`.
 
     Returns:
         `recall_at_1`, `recall_at_5` and `recall_at_10`.

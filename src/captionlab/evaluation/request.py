@@ -54,7 +54,7 @@ class WrittenCaptions:
         corpus: that they were written for.
         captions: image id to the caption to score, and further ones that show how much the
             model's captions differ.
-        truth: what the data set knows of captions; None if nothing.
+        truth: gives the share of claims that are true of the known scenes; None if none are known.
         likelihood: perplexity and retrieval under the model, where one was asked.
         tokenizer: of the run that wrote them; None for those of a file.
         warnings: what may make their scores wrong.

@@ -50,7 +50,7 @@ class Result:
         missing: name of a score to the reason why there is none.
         blind: corpus scores of the same captions given to other images.
         human: corpus scores of each image's first reference against its others; empty where they
-            cannot be had.
+            cannot be computed.
         language: see `captionlab.metrics.diversity.language`.
         truth: share of claims that are true of the known scene, by kind; empty where no scene is
             known.

@@ -53,7 +53,7 @@ def score_captions(
         corpus: has the references, and the training captions by which novelty is decided.
         split: of the images.
         captions: image id to text.
-        truth: what the data set knows of captions.
+        truth: gives the share of captions' claims that are true of the known scenes.
         seed: of the shuffles.
         tokenizer: `stanford`, or `python`, whose scores have names of their own.
         subset: score the given captions where some of the split are missing.

@@ -1,4 +1,4 @@
-"""Encodes each image once, ever."""
+"""Encodes the images of a corpus into a feature store, once per image."""
 
 from __future__ import annotations
 

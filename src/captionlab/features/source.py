@@ -95,11 +95,11 @@ class EncoderFeatures(FeatureSource):
 
     @abstractmethod
     def prepare(self, corpus: CaptionCorpus, views: Sequence[View] = ()) -> dict[str, Any]:
-        """Do once what a corpus needs before its features can be had.
+        """Do once what a corpus needs before its features can be read.
 
         Args:
             corpus: to train on.
-            views: other views of its training photos.
+            views: augmented views of its training photos.
 
         Returns:
             What the features are and what they cost, in plain values: `name` of the store or
@@ -112,7 +112,7 @@ class EncoderFeatures(FeatureSource):
         """Load the encoder's weights onto `device`, once, so that threads may call `encode`.
 
         Raises:
-            WeightsError: if the weights cannot be had.
+            WeightsError: if the weights cannot be loaded.
         """
 
     @abstractmethod
@@ -139,7 +139,7 @@ class EncoderFeatures(FeatureSource):
 
 
 class StoredFeatures(EncoderFeatures):
-    """A frozen encoder: each image of a corpus is encoded once, and read from disk ever after.
+    """A frozen encoder: each image is encoded once, stored, and read from disk.
 
     Args:
         own_corpus: gives the corpus to whose images random weights were fitted; None for an
@@ -220,9 +220,9 @@ class StoredFeatures(EncoderFeatures):
             return
         if corpus.fingerprint != self._own_corpus().fingerprint:
             raise ConfigError(
-                "this run's encoder has random weights that were fitted to its own data set; on "
-                f"another ({corpus.name}) it would be another encoder. Evaluate it on its own, or "
-                "train one with real weights."
+                "this run's encoder has random weights that were fitted to its own data set, and "
+                f"its features of {corpus.name} would differ from those it was trained on; "
+                "evaluate the run on its own data set, or train one with encoder.weights=imagenet."
             )
 
 

@@ -234,7 +234,7 @@ def read_calibration(path: Path) -> dict[str, Tensor]:
 
 
 def digest_of_json(value: dict[str, Any]) -> str:
-    """The same for what is read back from a file."""
+    """A digest of a JSON value, the same when it is read back from a file."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 

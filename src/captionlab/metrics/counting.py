@@ -200,7 +200,7 @@ class Counted(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """The same, with each one's number among the references' (-1 where they lack it)."""
+    """`Counted` n-grams, each with its number among the references' (-1 where they lack it)."""
 
     caption: Ints
     gram: Ints
@@ -262,13 +262,30 @@ class Order:
         return weights
 
     def locate(self, image: Ints, number: Ints) -> tuple[Ints, Ints]:
-        """Which n-grams a reference of their image has, and where that is in `most`."""
+        """Match n-grams with the references of their image.
+
+        Args:
+            image: of each n-gram, int64 (M,).
+            number: of each n-gram among `codes`, int64 (M,); -1 for those that no reference has.
+
+        Returns:
+            Rows of the n-grams that a reference of their image has, int64 (M',), and the index of
+            each in `most`.
+        """
         at = _find(self._keys, np.where(number < 0, -1, image * len(self._codes) + number))
         rows = np.flatnonzero(at >= 0)
         return rows, at[rows]
 
     def expand(self, rows: Ints, at: Ints) -> tuple[Ints, Ints]:
-        """Each row once for each reference that has its n-gram, and where that is in `value`."""
+        """Repeat each row once for each reference that has its n-gram.
+
+        Args:
+            rows: from `locate`, int64 (M',).
+            at: from `locate`, int64 (M',).
+
+        Returns:
+            The repeated rows, and the index of each in `reference` and `value`.
+        """
         sizes = self._sizes[at]
         ends = np.cumsum(sizes)
         inside = np.arange(int(sizes.sum())) - np.repeat(ends - sizes, sizes)

@@ -178,7 +178,7 @@ class MeteorProcess:
         if len(answers) < num_answers:
             if self._answers.ended:
                 raise JavaError(f"METEOR ended in mid-score ({self._reason()}).")
-            raise JavaError("METEOR answers no more, though it still runs.")
+            raise JavaError("METEOR stopped answering; run the same command again.")
         return [line.decode().strip() for line in answers]
 
     def _reason(self) -> str:

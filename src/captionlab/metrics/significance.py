@@ -59,8 +59,8 @@ class PairedTest:
         p_bootstrap: two-sided, paired bootstrap over images, Holm over all pairs of the score.
         p_randomisation: two-sided, approximate randomisation over images, with Holm; None where
             the systems have different numbers of runs.
-        p_seeds: two-sided, Welch's t-test over seeds, with Holm; None with fewer than two runs
-            of either, or where the systems differ and no run from another of its system.
+        p_seeds: two-sided, Welch's t-test over seeds, with Holm; None if either system has fewer
+            than two runs, or if the means differ and neither system varies over its runs.
     """
 
     systems: tuple[int, int]

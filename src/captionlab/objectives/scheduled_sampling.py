@@ -1,4 +1,4 @@
-"""Maximum likelihood after words some of which are the model's own."""
+"""Scheduled sampling: teacher forcing in which some input words are drawn from the model."""
 
 from __future__ import annotations
 

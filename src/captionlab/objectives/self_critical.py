@@ -1,4 +1,4 @@
-"""The expected reward of the captions that a model writes."""
+"""Self-critical sequence training: REINFORCE with CIDEr-D, and BLEU-4 beside it, as the reward."""
 
 from __future__ import annotations
 
@@ -42,7 +42,16 @@ class CaptionReward:
     def __call__(
         self, images: Sequence[str], captions: Sequence[str], finished: Sequence[bool]
     ) -> list[float]:
-        """Of tokenised captions, each of the image at its place."""
+        """Reward of each caption.
+
+        Args:
+            images: image ids, one per caption.
+            captions: words joined by spaces.
+            finished: whether the caption has its end token.
+
+        Returns:
+            CIDEr-D plus `bleu_weight` times BLEU-4, one per caption.
+        """
         ended = [f"{c} {_END}" if end else c for c, end in zip(captions, finished, strict=True)]
         counts = self._references.count(ended, images)
         values = cider_d(counts)

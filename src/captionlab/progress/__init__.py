@@ -1,7 +1,7 @@
-"""How far the work is: any room reports it, and the program decides how it is shown.
+"""Progress of long work: any module reports it, and the program chooses the display.
 
-As with logging, what reports does not know what shows: `bar` goes to the display that `shown_on`
-named, and where there is none to a line in the log now and then.
+As with logging, the reporting code does not know the display. `bar` goes to the display that
+`shown_on` sets; without one, a line is logged every minute.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class Bar(Protocol):
     """One piece of work, of a known size or not."""
 
     def advance(self, number: int = 1) -> None:
-        """So much more is done."""
+        """Add `number` units to the work that is done."""
 
     def restart(self, done: int, total: int | None) -> None:
-        """So much is done of so much."""
+        """Set how much is done, and the total size."""
 
     def describe(self, doing: str) -> None:
-        """What is being done now."""
+        """Change the text beside the bar."""
 
     def end(self) -> None:
-        """No more of it is shown."""
+        """Remove the bar."""
 
 
 class Display(Protocol):

@@ -1,4 +1,4 @@
-"""The picture of where a model looked."""
+"""Figures of attention and saliency maps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw_attention(
     maps: Sequence[NDArray[np.floating]],
     method: str = "attention",
 ) -> bytes:
-    """The photo as the encoder saw it, and it again for each word, dark where less matters to it.
+    """The photo as the encoder sees it, then once per word, darkened where the map is low.
 
     All words share one scale: full colour is the largest value of the caption. Negative ones are
     dark.

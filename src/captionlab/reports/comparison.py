@@ -29,8 +29,8 @@ from captionlab.reports.groups import (
 )
 from captionlab.reports.numbers import (
     COSTS,
-    FURTHER,
-    TRUE,
+    CSV_ONLY,
+    TRUE_CAPTIONS,
     Number,
     blind_number,
     score_number,
@@ -45,7 +45,7 @@ NUM_PHOTOS = 1000  # of a page; 10 MB of photos like those of Flickr8k
 _HOW_TO_READ = (
     "Scores on the test split, x100 as papers print them, best in bold. *Blind* is the score of "
     "the same captions given to other images of the test split (mean over ten shuffles): the "
-    "closer it is to the score itself, the less the model looks at the picture. *People* is each "
+    "closer it is to the score itself, the less the captions depend on the image. *People* is each "
     "image's first reference scored against its others, one reference fewer than the models have. "
     "Encoding is paid once for all runs that share an encoder."
 )
@@ -125,7 +125,7 @@ class Comparison:
 
     def table(self) -> Table:
         """One row per group, and the human row."""
-        numbers = [n for n in self.numbers if n.kind != "truth" or n == TRUE]
+        numbers = [n for n in self.numbers if n.kind != "truth" or n == TRUE_CAPTIONS]
         has_seeds = any(len(group.runs) + len(group.failed) > 1 for group in self.groups)
         columns = [Column(key.removesuffix(".name"), is_text=True) for key in self.settings]
         columns += [Column("seeds")] if has_seeds else []
@@ -150,7 +150,7 @@ class Comparison:
 
     def runs_table(self) -> Table:
         """One row per run: settings, seed, state, every number at full precision."""
-        numbers = [*self._scores(), *self._blind(), *COSTS, *FURTHER]
+        numbers = [*self._scores(), *self._blind(), *COSTS, *CSV_ONLY]
         numbers += self._part("language") + self._part("truth")
         titles = ["run", *self.settings, "seed", "state", *(number.name for number in numbers)]
         runs = [run for group in self.groups for run in (*group.runs, *group.failed)]
@@ -201,7 +201,7 @@ class Comparison:
     def numbers(self) -> list[Number]:
         """What any group has of scores, blind scores, truth and costs."""
         truth = [number for number in self._part("truth") if number.name != "truth_all"]
-        numbers = [*self._scores(), *self._blind(), TRUE, *COSTS, *truth]
+        numbers = [*self._scores(), *self._blind(), TRUE_CAPTIONS, *COSTS, *truth]
         return [n for n in numbers if any(n.values(group) for group in self.groups)]
 
     @property
@@ -238,9 +238,9 @@ class Comparison:
         more = 5 if num_seeds < 5 else 2 * num_seeds
         shown, with_more = (f"{smallest_difference(deviation, n):.1f}" for n in (num_seeds, more))
         return [
-            f"with {num_seeds} seeds of each system, between which {number.title} deviates by "
-            f"{deviation:.1f}, Welch's t-test (p seeds < 0.05) finds a true difference of {shown} "
-            f"between two systems in 4 of 5 such comparisons; with {more} seeds, one of {with_more}"
+            f"with {num_seeds} seeds per system and a standard deviation of {deviation:.1f} "
+            f"{number.title} over seeds, Welch's t-test (p seeds < 0.05) detects a true difference "
+            f"of {shown} with a power of 80 %; with {more} seeds, one of {with_more}"
         ]
 
     def _scores(self) -> list[Number]:

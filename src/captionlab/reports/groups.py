@@ -93,10 +93,10 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What makes the result, by dotted keys, less the seed; and the run's `name`.
+        """What determines the result, by dotted keys, without the seed; and the run's `name`.
 
-        Of a file that the configuration names, its content counts; of a run that this one started
-        from, what that run's seeds have in common.
+        A file named in the configuration counts by its content. `init_from` counts by the settings
+        of that run without its seed.
         """
         own = {key: value for key, value in _flatten(self.config) if key != "seed"}
         identity = self.manifest.get("identity")

@@ -108,7 +108,9 @@ def _cost(
     return Number(column, title, read, scale, decimals, priority=priority)
 
 
-TRUE = Number("true", "true captions", partial(_read_part, "truth", "all"), 100, 1, 1, 95, "truth")
+TRUE_CAPTIONS = Number(
+    "true", "true captions", partial(_read_part, "truth", "all"), 100, 1, 1, 95, "truth"
+)
 # Parameters in millions, memory in GB.
 COSTS = (
     _cost("encoder M params", "parameters", "encoder", 1e-6, 1, priority=25),
@@ -117,7 +119,7 @@ COSTS = (
     _cost("train s", "seconds", "train", priority=45),
     _cost("peak GB", "peak_memory_bytes", None, 1e-9, 2, priority=5),
 )
-FURTHER = (  # for results.csv alone
+CSV_ONLY = (  # for results.csv alone
     _cost("test s", "seconds", "test"),
     _cost("epochs", "epochs", None),
     _cost("best epoch", "best_epoch", None),

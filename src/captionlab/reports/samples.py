@@ -84,7 +84,7 @@ def _ranking_score(scores: Mapping[str, float]) -> str | None:
 
 
 def _draw(axes: Any, image: CaptionedImage, prediction: Prediction, name: str | None) -> None:
-    from captionlab.images.photos import read_image  # late: its room brings torch
+    from captionlab.images.photos import read_image  # late: imports torch
 
     try:
         photo = read_image(image.path)

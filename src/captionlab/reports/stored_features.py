@@ -14,7 +14,7 @@ from captionlab.reports.table import Column, Row, Table
 def print_stores(root: Path, stores: Sequence[StoreSummary], console: Console) -> None:
     """Print a row per store, and what they take in all."""
     if not stores:
-        console.print(f"no encoded images in {root}", markup=False)
+        console.print(f"no stored features in {root}", markup=False)
         return
     total = sum(store.num_bytes for store in stores) / 1e9
     columns = [

@@ -277,8 +277,8 @@ def number_formats(folder: RunFolder, precision: str, processor: str) -> str:
     if earlier.rpartition(", then ")[2] == precision:
         return earlier
     log.warning(
-        "this run began in %s on %s and resumes in %s, which trainer.precision=auto is here; for a "
-        "run in one format, set trainer.precision to it.",
+        "this run began in %s on %s and resumes in %s, which trainer.precision=auto selects here; "
+        "to keep one number format, set trainer.precision explicitly.",
         earlier,
         machine.get("hardware"),
         precision,

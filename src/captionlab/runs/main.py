@@ -50,17 +50,17 @@ OmegaConf.register_new_resolver(
 
 
 def run(config: DictConfig) -> float | None:
-    """Answer one configuration, from disk or by training; the task that Hydra calls.
+    """Load the result of a finished run, or train the run; the task that Hydra calls.
 
     Returns:
-        The best validation score, for a sweeper that optimises it; None where the run failed as
-        a job of a sweep, which its status tells and the sweep reports.
+        The best validation score, for a sweeper that optimises it; None where the run failed
+        in a sweep, which its status tells and the sweep reports.
     """
     from captionlab.config.checks import check  # brings torch
     from captionlab.runs.ranks import is_leader
 
     hydra_config = HydraConfig.get()
-    is_job = hydra_config.mode == RunMode.MULTIRUN
+    is_in_sweep = hydra_config.mode == RunMode.MULTIRUN
     folder = RunFolder(Path(hydra_config.runtime.output_dir))
     try:
         values = check(config)
@@ -69,12 +69,12 @@ def run(config: DictConfig) -> float | None:
         with folder.lock() if leads else nullcontext():
             result = folder.read_result()
             if result is not None:
-                log.info("%s: %s", folder.answered, folder.path)
+                log.info("%s: %s", folder.cached_message, folder.path)
             else:  # an older state goes before Lightning is imported, which takes seconds
                 with folder.running() if leads else nullcontext():
                     result = _train(values, folder)
     except CaptionLabError as error:
-        _fail(f"error: {error}", folder, is_job)
+        _fail(f"error: {error}", folder, is_in_sweep)
         return None
     except Exception as error:
         message = _of_the_machine(error, folder.path)
@@ -82,11 +82,11 @@ def run(config: DictConfig) -> float | None:
             log.exception(
                 "%s failed; this is a fault of captionlab or of its libraries", folder.path
             )
-        _fail("" if message is None else f"error: {message}", folder, is_job)
+        _fail("" if message is None else f"error: {message}", folder, is_in_sweep)
         return None
     if result is None:  # of another process of the run
         return None
-    if not is_job and "CAPTIONLAB_SWEEP" not in os.environ:
+    if not is_in_sweep and "CAPTIONLAB_SWEEP" not in os.environ:
         from captionlab.reports import Comparison
 
         Comparison.read([folder.path]).print_table()
@@ -105,14 +105,14 @@ def _of_the_machine(error: Exception, folder: Path) -> str | None:
     return unwritable(folder, error)
 
 
-def _fail(message: str, folder: RunFolder, is_job: bool) -> None:
-    """Say it; a job of a sweep goes on to the next, a single run exits."""
+def _fail(message: str, folder: RunFolder, is_in_sweep: bool) -> None:
+    """Log the message; a run of a sweep returns to it, a single run exits."""
     if message:
         log.error("%s", message)
     with suppress(CaptionLabError, OSError):
         if folder.state == "queued":  # it failed before it was running
             folder.set_state("failed", message.removeprefix("error: "), command=own_command())
-    if not is_job:
+    if not is_in_sweep:
         sys.exit(1)
 
 

@@ -15,7 +15,7 @@ from captionlab.captioner.captioner import Captioner
 from captionlab.corpora import CaptionCorpus
 from captionlab.errors import DataError, printable
 from captionlab.evaluation.result import Prediction, Result
-from captionlab.features.given import GivenFeatures
+from captionlab.features.external import ExternalFeatures
 from captionlab.features.source import EncoderFeatures
 from captionlab.images.photos import read_image
 from captionlab.images.preprocessing import read_pixels
@@ -36,7 +36,7 @@ def outcome_of(
     num_photos: int,
     step: int,
 ) -> Outcome:
-    """Collect it.
+    """Collect what a finished run hands to its loggers.
 
     Args:
         folder: of the run; its curves and files are there.
@@ -123,7 +123,7 @@ def _attention_pictures(
     source = captioner.source
     if not captioner.decoder.attends or not isinstance(source, EncoderFeatures):
         return {}
-    if isinstance(source, GivenFeatures):  # whose positions are nobody knows where in the photo
+    if isinstance(source, ExternalFeatures):  # nobody knows where in the photo its positions lie
         return {}
     captions = {prediction.image_id: prediction.caption for prediction in predictions}
     paths = {image.image_id: image.path for image in corpus.splits["test"]}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from captionlab.progress import duration
 
-VARIABLE = "CAPTIONLAB_SWEEP_PLACE"
+PLACE_VARIABLE = "CAPTIONLAB_SWEEP_PLACE"
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class SweepPlace:
     @classmethod
     def of_this_process(cls) -> SweepPlace | None:
         """From the environment; None for a run that no sweep started."""
-        if VARIABLE not in os.environ:
+        if PLACE_VARIABLE not in os.environ:
             return None
-        number, num_runs, num_waiting, mean_seconds = os.environ[VARIABLE].split()
+        number, num_runs, num_waiting, mean_seconds = os.environ[PLACE_VARIABLE].split()
         return cls(int(number), int(num_runs), int(num_waiting), float(mean_seconds))
 
     def __str__(self) -> str:

@@ -41,7 +41,7 @@ def catch_signals() -> None:
         name = _NAMES[signal.Signals(number)]
         if os.getpid() == own_pid:  # workers that were forked say nothing
             current_display().freeze()
-            if _speaks():
+            if _is_printing():
                 line = f"\nstopped by {name}; run the same command again to resume\n"
                 os.write(2, line.encode())
         raise Stopped(f"stopped by {name}", 128 + number)
@@ -85,8 +85,8 @@ def signal_name(number: int) -> str | None:
     return {int(each): name for each, name in _NAMES.items()}.get(number)
 
 
-def _speaks() -> bool:
-    """The sweep speaks for its jobs, the first process of a run for the others."""
+def _is_printing() -> bool:
+    """Whether this process prints: a sweep prints for its runs, rank 0 for the other ranks."""
     return "CAPTIONLAB_SWEEP" not in os.environ and os.environ.get("LOCAL_RANK", "0") == "0"
 
 

@@ -43,7 +43,7 @@ class SweepComparison(Callback):
             values = check(config)
             if values["repeats"] > 1:
                 raise ConfigError(
-                    f"repeats={config.repeats} is of a sweep; add -m, or leave repeats out."
+                    f"repeats={config.repeats} works only in a sweep; add -m, or leave repeats out."
                 )
             folder = Path(config.hydra.run.dir)
             # A sweep has checked its jobs, and a complete run needs nothing.
@@ -54,7 +54,7 @@ class SweepComparison(Callback):
             sys.exit(f"error: {error}")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """The same, of the folder of a sweep."""
+        """Refuse a sweep that cannot be compared, before Hydra makes its folder."""
         launcher = str(config.hydra.launcher._target_)
         try:
             if not config.test:
@@ -130,5 +130,5 @@ def _pending(runs: Sequence[Run]) -> list[Run]:
     from captionlab.reports.run_list import Overview
 
     on_cluster = any(RunFiles(run.folder).cluster_path.exists() for run in runs)
-    queued = cluster.queued_elements() if on_cluster else None
+    queued = cluster.queued_array_tasks() if on_cluster else None
     return [r for r in runs if Overview.read(r.folder, queued).state in ("queued", "running")]

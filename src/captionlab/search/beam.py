@@ -20,11 +20,11 @@ from captionlab.types import END_ID, PAD_ID, START_ID, Hypothesis, ImageFeatures
 
 
 class BeamSearch(Search):
-    """Keeps the `beam_size` likeliest beginnings of each image's caption.
+    """Keeps the `beam_size` most probable partial captions of each image.
 
-    A caption of n words is ranked by log p / (n + 1) ** length_penalty, the end token counted. An
-    image is left as soon as none of its beginnings can still beat its best caption; the captions
-    are those of a search that never leaves early.
+    A caption of n words is ranked by log p / (n + 1) ** length_penalty, the end token counted. The
+    search of an image ends early once none of its partial captions can beat its best finished one;
+    this does not change the result.
 
     Args:
         max_length: longest caption, in words.

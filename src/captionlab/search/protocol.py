@@ -54,7 +54,7 @@ class Search(ABC):
 
 
 def forbid_special(log_probs: Tensor) -> Tensor:
-    """Bar padding, start and the unknown word from (R, V), in place.
+    """Set padding, start and unknown word in (R, V) log-probabilities to minus infinity, in place.
 
     An unknown word can only lose: no reference is scored as having one.
     """

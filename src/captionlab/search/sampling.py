@@ -83,7 +83,7 @@ class SampleSearch(Search):
         written = []
         for of_step in numbers:
             log_probs, state = decoder.step(token, state)
-            likely = self._cut(forbid_special(log_probs) / self.temperature)
+            likely = self._truncate(forbid_special(log_probs) / self.temperature)
             drawn = draw_words(likely.softmax(-1), of_step)
             total += log_probs.gather(1, drawn.unsqueeze(-1)).squeeze(-1).masked_fill(done, 0.0)
             token = drawn.masked_fill(done, END_ID)
@@ -103,8 +103,8 @@ class SampleSearch(Search):
         generator = torch.Generator().manual_seed(derive_seed(self.seed, name))
         return torch.rand(self.max_length, num_samples, generator=generator)
 
-    def _cut(self, logits: Tensor) -> Tensor:
-        """Bar the words that may not be drawn, logits (R, V)."""
+    def _truncate(self, logits: Tensor) -> Tensor:
+        """Mask the words outside of top-k and top-p in logits (R, V)."""
         if self.top_k is not None and self.top_k < logits.shape[1]:
             smallest = logits.topk(self.top_k).values[:, -1:]
             logits = logits.masked_fill(logits < smallest, -torch.inf)

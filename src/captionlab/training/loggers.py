@@ -91,7 +91,7 @@ class LoggedPhoto:
         references: what people wrote.
         caption: what the run wrote.
         score: of the caption.
-        attention: where the model looked, word by word; None for one that does not attend.
+        attention: picture of the attention at each word; None if the model does not attend.
     """
 
     image_id: str

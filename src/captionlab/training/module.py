@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from captionlab.batches import Batch, BatchPart
+from captionlab.batches import Batch, MicroBatch
 from captionlab.decoders import Decoder
 from captionlab.decoders.conditioning import fix_statistics
 from captionlab.encoders import Encoder
@@ -167,9 +167,9 @@ class CaptioningModule(pl.LightningModule):
         """Of the epoch so far, over images."""
         return self._train_loss.compute()
 
-    def training_step(self, batch: Batch | BatchPart, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch | MicroBatch, batch_idx: int) -> Tensor:
         self._in_epoch = True
-        if isinstance(batch, BatchPart):
+        if isinstance(batch, MicroBatch):
             if batch.whole is not None:
                 self._start_parts(batch.whole)
             batch = batch.part

@@ -9,7 +9,7 @@ from pathlib import Path
 from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.corpora.readers.collected import Collected
 from captionlab.corpora.readers.dialect import Dialect, Options
-from captionlab.corpora.readers.given import divide_as_given
+from captionlab.corpora.readers.splits import corpus_with_splits
 from captionlab.corpora.readers.text import read_text
 from captionlab.corpora.readers.tree import Tree
 from captionlab.errors import DataError
@@ -75,7 +75,7 @@ def _read(tree: Tree, path: Path, options: Options) -> CaptionCorpus:
                 "characters; a double quote is open before it, or the caption is too long."
             ) from error
         raise DataError(f"{path}, line {rows.line_num}: not comma-separated ({error}).") from error
-    return divide_as_given(collected, options)
+    return corpus_with_splits(collected, options)
 
 
 CSV = Dialect(

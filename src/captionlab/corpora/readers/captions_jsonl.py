@@ -9,7 +9,7 @@ from typing import Any
 from captionlab.corpora.corpus import CaptionCorpus, Split
 from captionlab.corpora.readers.collected import Collected
 from captionlab.corpora.readers.dialect import Dialect, Options
-from captionlab.corpora.readers.given import divide_as_given
+from captionlab.corpora.readers.splits import corpus_with_splits
 from captionlab.corpora.readers.text import parse_json, read_lines
 from captionlab.corpora.readers.tree import Tree
 
@@ -31,7 +31,7 @@ def _read(tree: Tree, path: Path, options: Options) -> CaptionCorpus:
         if line.strip():
             entry = parse_json(line, f"{path}, line {number}")
             _take(collected, number, entry, options.use_restval)
-    return divide_as_given(collected, options)
+    return corpus_with_splits(collected, options)
 
 
 def _take(collected: Collected, number: int, entry: Any, use_restval: bool) -> None:

@@ -95,7 +95,7 @@ def _collect(collected: Collected, folder: str, names: dict[str, str]) -> None:
         if isinstance(annotation_id, int):
             if annotation_id in earlier:
                 raise collected.error(
-                    number, f"id {annotation_id} was there before.", unit="annotation"
+                    number, f"id {annotation_id} occurs twice; keep one.", unit="annotation"
                 )
             earlier.add(annotation_id)
         collected.caption(number, image_id, caption, unit="annotation")

@@ -106,13 +106,13 @@ class Collected:
             photo_name: of the file, where the image has another id.
 
         Raises:
-            DataError: if the id is no text or was there before.
+            DataError: if the id is no text or occurs twice.
         """
         if not isinstance(image_id, str) or not image_id or not _encodes(image_id):
             raise self.error(number, f"expected the name of an image, found {image_id!r:.60}.")
         if image_id in self.images:
             raise self.error(
-                number, f"image {image_id!r} was there before ({self.images[image_id].place})."
+                number, f"image {image_id!r} is already at {self.images[image_id].place}; keep one."
             )
         place = f"{self.file}, {self.unit} {number}"
         self.images[image_id] = _Image(place, photo, split, photo_name=photo_name)

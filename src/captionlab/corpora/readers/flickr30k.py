@@ -69,7 +69,7 @@ def _read_table(tree: Tree, path: Path) -> Collected:
             )
         image, which, caption = match.groups()
         if (image, which) in earlier:
-            raise collected.error(number, f"caption {which} of {image} was there before; keep one.")
+            raise collected.error(number, f"caption {which} of {image} occurs twice; keep one.")
         earlier.add((image, which))
         collected.row(number, image, caption)
     return collected

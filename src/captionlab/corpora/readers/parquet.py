@@ -18,7 +18,7 @@ from typing import Any
 from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.corpora.readers.collected import SPLIT_NAMES, Collected
 from captionlab.corpora.readers.dialect import Dialect, Options
-from captionlab.corpora.readers.given import divide_as_given
+from captionlab.corpora.readers.splits import corpus_with_splits
 from captionlab.corpora.readers.tree import Tree
 from captionlab.errors import DataError, StorageError
 from captionlab.files import fill_once
@@ -50,7 +50,7 @@ def _read(tree: Tree, path: Path, options: Options) -> CaptionCorpus:
             image = collected.image(number, row.name, photo if photo.is_file() else None, split)
             for caption in row.captions:
                 collected.caption(number, image, caption)
-    return divide_as_given(collected, options)
+    return corpus_with_splits(collected, options)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,9 @@ def _write(table: _Table, folder: Path) -> None:
             raise DataError(f"{table.path}, row {number}: there is no photo in column image.")
         target = folder / row.name
         if target.exists():
-            raise DataError(f"{table.path}, row {number}: image {row.name!r} was there before.")
+            raise DataError(
+                f"{table.path}, row {number}: image {row.name!r} occurs twice; keep one."
+            )
         target.write_bytes(row.photo)
 
 

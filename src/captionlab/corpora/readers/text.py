@@ -21,7 +21,9 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         # `object` starts after the byte order mark, as `start` does.
         line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8 text ({error.reason}).") from error
+        raise DataError(
+            f"{path}, line {line}: not UTF-8 text ({error.reason}); save it as UTF-8."
+        ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}).") from error
 

@@ -31,7 +31,7 @@ def read_tokens(tree: Tree, path: Path) -> Collected:
             )
         image, which, caption = match.groups()
         if (image, which) in earlier:
-            raise collected.error(number, f"caption {image}#{which} was there before; keep one.")
+            raise collected.error(number, f"caption {image}#{which} occurs twice; keep one.")
         earlier.add((image, which))
         collected.row(number, image, caption)
     if not collected.images:

@@ -66,7 +66,7 @@ def bleu_statistics(counts: NGramCounts) -> list[list[float]]:
 
 
 def _count(counts: NGramCounts) -> Ints:
-    """The same as an array."""
+    """The rows of `bleu_statistics` as an array (captions, 10)."""
     pairs, lengths = counts.pairs, counts.lengths
     columns = []
     for matched, order in zip(counts.matched, counts.references.orders, strict=True):

@@ -1,4 +1,4 @@
-"""Where a run looked at its test images: `attention.jsonl` in its folder, for the page."""
+"""Attention maps of a run's test captions: `attention.jsonl` in its folder, for the page."""
 
 from __future__ import annotations
 

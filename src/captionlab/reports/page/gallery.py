@@ -49,7 +49,7 @@ class _Captions:
 
     score_of: dict[str, float] = field(default_factory=dict)  # caption to its ranking score
     caption_of: dict[int, str] = field(default_factory=dict)  # run to its caption
-    attention: dict[str, Any] = field(default_factory=dict)  # caption to where its best run looked
+    attention: dict[str, Any] = field(default_factory=dict)  # caption to its best run's maps
 
     @property
     def scores(self) -> list[float]:

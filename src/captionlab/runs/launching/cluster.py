@@ -15,8 +15,8 @@ _SECONDS = 60  # for an answer
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of an element that is no longer queued.
+class TaskEnd:
+    """What became of an array task that has left the queue.
 
     Attributes:
         state: SLURM's word, such as `TIMEOUT`; empty once the cluster has forgotten it.
@@ -71,8 +71,8 @@ def submit(script: Path, array: Iterable[int], max_parallel: int | None) -> str:
     return done.stdout.strip().split(";")[0]
 
 
-def queued_elements() -> dict[str, str] | None:
-    """State, with the reason of those that wait, of this user's array elements such as `12_3`.
+def queued_array_tasks() -> dict[str, str] | None:
+    """State, and reason if waiting, by array task such as `12_3`, of this user's jobs.
 
     None if the cluster gives no answer.
     """
@@ -87,13 +87,13 @@ def queued_elements() -> dict[str, str] | None:
     return elements
 
 
-def outcome_of(element: str) -> Outcome:
-    """What became of an element that is no longer queued."""
+def task_end(element: str) -> TaskEnd:
+    """What became of an array task that has left the queue."""
     done = _call(["scontrol", "--oneliner", "show", "job", element])
     fields = dict(re.findall(r"(\w+)=(\S*)", done.stdout))
     if done.returncode != 0 or "JobState" not in fields:
-        return Outcome("")
-    return Outcome(fields["JobState"], int(fields.get("Restarts", "0")), fields.get("ExitCode", ""))
+        return TaskEnd("")
+    return TaskEnd(fields["JobState"], int(fields.get("Restarts", "0")), fields.get("ExitCode", ""))
 
 
 def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

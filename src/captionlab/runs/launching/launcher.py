@@ -152,7 +152,7 @@ class SweepLauncher(Launcher):
         state = run.folder.state
         if state == "complete":
             run.folder.read_result()  # a damaged one is reported before anything starts
-            return run.folder.answered
+            return run.folder.cached_message
         if state == "failed" and self.config.retry == "none":
             return "failed before (retry=none)"
         return None

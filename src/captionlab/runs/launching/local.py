@@ -23,7 +23,7 @@ from captionlab.runs.command import DISTRIBUTED, SLURM_TASK
 from captionlab.runs.folder import RunFolder, check_writable
 from captionlab.runs.launching import machine
 from captionlab.runs.launching.launcher import SweepLauncher, SweepRun
-from captionlab.runs.place import VARIABLE, SweepPlace
+from captionlab.runs.place import PLACE_VARIABLE, SweepPlace
 from captionlab.runs.stopping import die_with_parent, signal_name
 
 _POLL_SECONDS = 0.1
@@ -44,7 +44,7 @@ class RunProcess:
 
 
 class LocalLauncher(SweepLauncher):
-    """Shares this machine's cores and cards out among runs.
+    """Shares this machine's cores and GPUs among runs.
 
     Args:
         n_jobs: the most runs at a time; with more than one, each prints into `output.log` in its
@@ -91,7 +91,7 @@ class LocalLauncher(SweepLauncher):
                 shown = current_display().begin("sweep", len(runs), "runs", in_log=False)
                 while waiting or running:
                     while waiting and len(running) < self.n_jobs:
-                        cards = self._cards_for(waiting[0][1])
+                        cards = self._gpus_for(waiting[0][1])
                         if cards is None:  # until another run ends
                             break
                         number, run = waiting.pop(0)
@@ -117,7 +117,7 @@ class LocalLauncher(SweepLauncher):
                     run.folder.set_state("stopped", reason, command=run.command)
             raise
 
-    def _cards_for(self, run: SweepRun) -> list[str] | None:
+    def _gpus_for(self, run: SweepRun) -> list[str] | None:
         """Free cards for a run, taken; None while there are too few."""
         if not machine.uses_gpus(run.trainer, len(self._gpus)):
             return []
@@ -133,7 +133,7 @@ class LocalLauncher(SweepLauncher):
         environment = {k: v for k, v in os.environ.items() if k not in (*DISTRIBUTED, *SLURM_TASK)}
         environment["CAPTIONLAB_SWEEP"] = "1"
         mean = sum(self._seconds) / max(1, len(self._seconds))
-        environment[VARIABLE] = str(SweepPlace(number, self.num_runs, num_waiting, mean))
+        environment[PLACE_VARIABLE] = str(SweepPlace(number, self.num_runs, num_waiting, mean))
         port = self._ports.pop()
         output = None
         if self._num_sharing > 1:

@@ -26,7 +26,7 @@ _RETRIED = ("PREEMPTED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "REQUEUED")
 
 
 @dataclass
-class _Element:
+class _ArrayTask:
     """A run in the queue, or just out of it."""
 
     number: int
@@ -96,7 +96,7 @@ class SlurmLauncher(SweepLauncher):
                 )
 
     def run_all(self, runs: dict[int, SweepRun]) -> None:
-        queued = cluster.queued_elements()
+        queued = cluster.queued_array_tasks()
         before = {number: run.folder.read_cluster_job() for number, run in runs.items()}
         if queued is None:
             if any(before.values()):  # submitting them again would train each of them twice
@@ -106,7 +106,7 @@ class SlurmLauncher(SweepLauncher):
         for number, run in runs.items():
             known = before[number]
             if known is not None and known["job"] in queued:  # submitted before
-                elements.append(_Element(number, run, Path(known["script"]), known["job"]))
+                elements.append(_ArrayTask(number, run, Path(known["script"]), known["job"]))
             else:
                 new[number] = run
         elements += self._submit(new)
@@ -119,13 +119,13 @@ class SlurmLauncher(SweepLauncher):
             "again to collect the results"
         )
 
-    def _submit(self, runs: dict[int, SweepRun]) -> list[_Element]:
+    def _submit(self, runs: dict[int, SweepRun]) -> list[_ArrayTask]:
         """One array for all runs of as many nodes and processes."""
         shapes: dict[tuple[int, int], dict[int, SweepRun]] = defaultdict(dict)
         for number, run in runs.items():
             per_node = num_devices(run.trainer) or max(1, self.gpus)
             shapes[run.trainer["num_nodes"], per_node][number] = run
-        elements: list[_Element] = []
+        elements: list[_ArrayTask] = []
         for (nodes, per_node), alike in shapes.items():
             script = self._write_script(nodes, per_node, alike)
             before = [(run, run.folder.read_status()) for run in alike.values()]
@@ -148,7 +148,7 @@ class SlurmLauncher(SweepLauncher):
                     f"{error} {queued if jobs else 'Nothing was started'}."
                 ) from error
             for number, run in alike.items():
-                elements.append(_Element(number, run, script, f"{job}_{number}"))
+                elements.append(_ArrayTask(number, run, script, f"{job}_{number}"))
                 _remember(elements[-1])
         return elements
 
@@ -190,13 +190,13 @@ class SlurmLauncher(SweepLauncher):
         write_atomically(script, content)
         return script
 
-    def _wait(self, elements: list[_Element]) -> None:
+    def _wait(self, elements: list[_ArrayTask]) -> None:
         """Until every run has ended, whatever the cluster does."""
         jobs = sorted({element.job.split("_")[0] for element in elements})
         print(f"waiting for SLURM job {', '.join(jobs)}; Ctrl-C leaves it in the queue", flush=True)
         answered = time.monotonic()
         while elements:
-            queued = cluster.queued_elements()
+            queued = cluster.queued_array_tasks()
             if queued is not None:
                 answered = time.monotonic()
                 elements = [e for e in elements if not self._has_ended(e, queued)]
@@ -206,7 +206,7 @@ class SlurmLauncher(SweepLauncher):
                 raise RunError(f"squeue gives no answer and no run has a heartbeat; {_AGAIN}.")
             time.sleep(_POLL_SECONDS if elements else 0)
 
-    def _has_ended(self, element: _Element, queued: dict[str, str]) -> bool:
+    def _has_ended(self, element: _ArrayTask, queued: dict[str, str]) -> bool:
         folder = element.run.folder
         state = folder.state
         if state not in ("complete", "failed"):
@@ -217,7 +217,7 @@ class SlurmLauncher(SweepLauncher):
             element.absent += 1
             if element.absent < 2:  # a requeue may lie between two looks
                 return False
-            outcome = cluster.outcome_of(element.job)
+            outcome = cluster.task_end(element.job)
             if not outcome.state and folder.condition == "running":
                 return False
             if self._resubmit(element, outcome):
@@ -226,7 +226,7 @@ class SlurmLauncher(SweepLauncher):
         self._show(element, folder.state or "")
         return True
 
-    def _resubmit(self, element: _Element, outcome: cluster.Outcome) -> bool:
+    def _resubmit(self, element: _ArrayTask, outcome: cluster.TaskEnd) -> bool:
         """Submit again what the cluster cancelled instead of requeueing."""
         element.restarts += outcome.restarts
         if outcome.state not in _RETRIED or element.restarts >= self.max_requeues:
@@ -239,7 +239,7 @@ class SlurmLauncher(SweepLauncher):
         self._show(element, f"{outcome.state.lower()}: submitted again as {element.job}")
         return True
 
-    def _record(self, element: _Element, outcome: cluster.Outcome) -> None:
+    def _record(self, element: _ArrayTask, outcome: cluster.TaskEnd) -> None:
         """Write what the run itself could not."""
         folder, word = element.run.folder, outcome.state.lower().replace("_", " ")
         if outcome.state == "CANCELLED":
@@ -251,12 +251,12 @@ class SlurmLauncher(SweepLauncher):
         reason = f"SLURM job {element.job} ended ({how}); see {folder.path}/slurm.log"
         folder.set_state("failed", reason, command=element.run.command)
 
-    def _show(self, element: _Element, text: str) -> None:
+    def _show(self, element: _ArrayTask, text: str) -> None:
         if text != element.shown:
             element.shown = text
             self.say(element.number, element.run, f": {text}")
 
 
-def _remember(element: _Element) -> None:
+def _remember(element: _ArrayTask) -> None:
     job = {"job": element.job, "script": str(element.script)}
     write_json(element.run.folder.cluster_path, job)

@@ -28,8 +28,8 @@ from captionlab.runs.requirements import check_new_parts, check_requirements
 _NUM_SEEDS = 3  # that confirm the best configuration
 _INSTEAD = {
     r"hydra[./]launcher|n_jobs": "use --workers N, or start the command several times",
-    r"hydra[./]": "`captionlab tune` has no sweep of Hydra's; leave it out",
-    r"(repeats|retry)$": "it is of `captionlab train -m`; leave it out",
+    r"hydra[./]": "`captionlab tune` does not use Hydra's sweeper or launchers; leave it out",
+    r"(repeats|retry)$": "it belongs to `captionlab train -m`; leave it out",
     r"test$": "only the best trial is tested, at the end; leave it out",
 }
 

@@ -94,7 +94,7 @@ class Search(local.LocalLauncher):
             print("the test of the best trial:", flush=True)
             self.n_jobs = 1
             self.open(machine.gpus())
-            process = self._start(trial.number + 1, run, self._cards_for(run) or [], 0)
+            process = self._start(trial.number + 1, run, self._gpus_for(run) or [], 0)
             try:
                 process.popen.wait()
             finally:
@@ -127,7 +127,7 @@ class Search(local.LocalLauncher):
         known = best_epoch(run.folder, self.plan.monitor) if is_trained(run.folder) else None
         if known is not None:
             self.study.complete(trial, known[1])
-            self.say(trial.number + 1, run, ": answered from disk")
+            self.say(trial.number + 1, run, ": loaded from disk")
             return
         if twin is not None:
             self.study.fail(trial, f"the same as trial {twin.number + 1}")
@@ -138,7 +138,7 @@ class Search(local.LocalLauncher):
         self._jobs[-1].heartbeat.enter_context(beating(run.folder.status_path))
 
     def _begin(self, job: _Job) -> None:
-        cards = self._cards_for(job.run)
+        cards = self._gpus_for(job.run)
         if cards is not None:
             waiting = self.num_runs - job.trial.number - 1
             job.process = self._start(job.trial.number + 1, job.run, cards, waiting)

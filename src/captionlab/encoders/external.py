@@ -1,4 +1,4 @@
-"""What stands for an encoder where features were made elsewhere."""
+"""Stand-in for the encoder of a run on features made by other programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captionlab.errors import ConfigError
 from captionlab.types import FeatureShape, ImageFeatures, Preprocessing
 
 
-class GivenEncoder(Encoder):
+class ExternalEncoder(Encoder):
     """Has the name and the sizes of features that were made elsewhere, and encodes nothing.
 
     Args:

@@ -1,4 +1,4 @@
-"""Splits of one's own data: given by the rows, given by lists beside them, or drawn."""
+"""Splits of the user's own data: from the rows, from lists beside them, or drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from captionlab.corpora.readers.lists import divide_by_lists, find_lists
 from captionlab.errors import DataError
 
 
-def divide_as_given(collected: Collected, options: Options) -> CaptionCorpus:
+def corpus_with_splits(collected: Collected, options: Options) -> CaptionCorpus:
     """The corpus of collected rows.
 
     Raises:

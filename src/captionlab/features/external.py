@@ -1,4 +1,4 @@
-"""Features that other programs made: checked once, and kept as a store of one's own."""
+"""Features made by other programs: checked once, then copied into a feature store."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def feature_name(path: str) -> str:
     return re.sub(r"[^\w.-]+", "_", Path(path).stem) or "features"
 
 
-class GivenFeatures(StoredFeatures):
+class ExternalFeatures(StoredFeatures):
     """Features that were made elsewhere.
 
     Args:

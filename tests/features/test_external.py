@@ -17,7 +17,7 @@ import captionlab
 from captionlab.config import build
 from captionlab.corpora.corpus import CaptionCorpus, CaptionedImage
 from captionlab.errors import CaptionLabError, ConfigError, DataError
-from captionlab.features.given import FeatureFile
+from captionlab.features.external import FeatureFile
 from captionlab.features.inventory import list_stores, verify_store
 from captionlab.features.source import StoredFeatures
 from captionlab.runs.identity import identity
@@ -180,12 +180,12 @@ def test_a_mistake_is_one_clear_line(case: str, tmp_path: Path) -> None:
 
 
 def source(file: FeatureFile, cache: Path) -> StoredFeatures:
-    from captionlab.encoders import GivenEncoder
-    from captionlab.features.given import GivenFeatures
+    from captionlab.encoders import ExternalEncoder
+    from captionlab.features.external import ExternalFeatures
 
-    return GivenFeatures(
+    return ExternalFeatures(
         file,
-        encoder=GivenEncoder(str(file.path), "theirs/1", file.feature_shape),
+        encoder=ExternalEncoder(str(file.path), "theirs/1", file.feature_shape),
         folder=cache,
         batch_size=1,
         num_workers=0,
@@ -287,7 +287,7 @@ def test_new_photos_cannot_be_captioned(place: Place, exported: Path) -> None:
 def test_what_needs_an_encoder_is_refused(
     overrides: list[str], expected: str, exported: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=f"{expected} cannot be had"):
+    with pytest.raises(ConfigError, match=f"{expected} has no effect"):
         checked(f"data.features={exported}", *overrides)
 
 
