@@ -71,7 +71,8 @@ def _write(run: TrainedRun, request: Request) -> WrittenCaptions:
         likelihood |= {f"{name}_of_{pool}": value for name, value in recalls.items()}
     truth = run.dataset.truth if request.data is None else None
     warnings = []
-    if request.data is None and corpus.fingerprint != run.corpus_fingerprint:
+    has_changed = request.data is None and corpus.fingerprint != run.corpus_fingerprint
+    if has_changed and split != "train":
         warnings.append(
             f"the captions or splits in {run.config['data']['root']} have changed since the model "
             f"was trained: it may have been trained on some of these {split} images."
