@@ -11,6 +11,8 @@ import torch
 from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.corpora.readers import read_corpus
 from captionlab.corpora.shapes import generate_shapes
+from captionlab.metrics import registry
+from captionlab.metrics.protocol import Metric, MetricScores, Score, TokenizedCaptions
 from tests.support import decoders
 
 torch.set_num_threads(1)
@@ -40,3 +42,21 @@ def shapes(shapes_root: Path) -> CaptionCorpus:
 def make_decoder() -> decoders.MakeDecoder:
     """Makes a small decoder."""
     return decoders.make_decoder
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> type[Metric]:
+    """A metric of one's own: the number of words, on a scale of its own, the fewer the better."""
+    registry.metrics()
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+
+    @registry.register
+    class Words(Metric):
+        name = "words"
+        scores = (Score("words", "Words", scale=1.0, higher_is_better=False),)
+
+        def score(self, captions: TokenizedCaptions) -> MetricScores:
+            values = [float(len(text.split())) for text in captions.texts]
+            return MetricScores.mean_of(self.name, values)
+
+    return Words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torchvision.models import get_model
 
+from captionlab.captioner.captioner import Captioner
 from captionlab.captioner.load import initialise, load_ensemble, load_run, override
 from captionlab.config import build
 from captionlab.config.checks import check_values
@@ -19,11 +21,13 @@ from captionlab.decoders import Conditioning, Decoder, RecurrentDecoder
 from captionlab.decoders.cells import Cell
 from captionlab.errors import ConfigError, RunError
 from captionlab.evaluation.likelihood import perplexity, retrieval, sample
+from captionlab.features.source import FeatureSource
 from captionlab.options import Count, Derived
 from captionlab.runs.folder import RunFolder
-from captionlab.types import Hypothesis
+from captionlab.types import Hypothesis, ImageFeatures
 from tests.support import runs
 from tests.support.configs import checked
+from tests.support.decoders import WORDS, MakeDecoder, features
 from tests.support.runs import Place
 
 
@@ -53,6 +57,30 @@ def test_an_ensemble_of_copies_writes_what_each_does(place: Place) -> None:
     mixed = load_ensemble([run, other])
     assert texts(mixed.captioner.write(corpus, ids)) != alone
     assert perplexity(mixed.captioner, mixed.tokenizer, corpus, "test") > 1
+
+
+class NoSource(FeatureSource):
+    """Has a device and a number format alone."""
+
+    def read(
+        self, corpus: CaptionCorpus, batches: Sequence[Sequence[str]]
+    ) -> Iterator[ImageFeatures]:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_captions_are_written_under_autocast_where_the_source_has_a_dtype(
+    make_decoder: MakeDecoder, dtype: torch.dtype | None
+) -> None:
+    under_autocast: list[bool] = []
+
+    def search(*given: Any) -> list[Hypothesis]:
+        under_autocast.append(torch.is_autocast_enabled("cpu"))
+        return []
+
+    source = NoSource(torch.device("cpu"), dtype)
+    Captioner(make_decoder(), WORDS, source, search, 2).caption(features(2))  # type: ignore[arg-type]
+    assert under_autocast == [dtype is not None]
 
 
 def test_drawn_captions_do_not_depend_on_the_batch_size(place: Place) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from captionlab.captioner.load import load_run
 from captionlab.captioner.onnx_caption import Captioner, read_photo, to_pixels
-from captionlab.captioner.onnx_export import export_decoder, export_onnx
+from captionlab.captioner.onnx_export import _search_settings, export_decoder, export_onnx
 from captionlab.decoders import Decoder
 from captionlab.errors import ConfigError
 from captionlab.images.augmentation import plain
@@ -91,6 +91,11 @@ def test_every_search_of_every_decoder_gives_the_same_captions(
                 )
                 assert caption.score == pytest.approx(hypothesis.score, abs=1e-4)
             assert exported.describe(*arrays)[0].text == found[0].text
+
+
+@pytest.mark.parametrize(("search", "settings"), SEARCHES)
+def test_the_settings_of_a_search_are_exported(search: Search, settings: dict[str, Any]) -> None:
+    assert settings.items() <= _search_settings(search).items()
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -158,6 +158,18 @@ def test_what_has_no_result_is_tried_again(
     assert "does not say how it was started" in capfd.readouterr().err
 
 
+def test_a_run_is_tried_again_in_the_folder_where_it_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    code = "import os; print('ran in', os.getcwd())"
+    RunFolder(tmp_path / "a").set_state("failed", command=[sys.executable, "-c", code])
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs", "retry", str(tmp_path / "a")]) == 0
+    assert f"ran in {tmp_path / 'there'}\n" in capfd.readouterr().out
+
+
 def test_pruned_trials_are_run_again_only_where_they_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from captionlab.config.checks import check, plain_config
 from captionlab.config.groups import groups
 from captionlab.config.reference import options_reference
 from captionlab.errors import ConfigError
-from captionlab.runs.identity import run_id
+from captionlab.runs.identity import identity, run_id
 from tests.support.configs import CONF, OPTIONS, PARTNERS, checked, composed
 
 
@@ -166,3 +167,29 @@ def test_a_run_is_named_by_what_makes_its_result() -> None:
         assert run_id(composed(equal)) == name, equal
     for other in ("seed=1", "decoder.dropout=0.3", "search=greedy", "trainer.max_epochs=3"):
         assert run_id(composed(other)) != name, other
+
+
+def test_only_these_options_make_no_other_run() -> None:
+    config, free = checked(), set()
+    expected = identity(config)
+    for group, values in config.items():
+        if group == "data":
+            continue
+        for option in (values.keys() - {"_target_"}) if isinstance(values, dict) else [None]:
+            other = copy.deepcopy(config)
+            if option is None:
+                other[group] = "other"
+            else:
+                other[group][option] = "other"
+            if identity(other) == expected:
+                free.add(group if option is None else f"{group}.{option}")
+    of_trainer = {
+        "accelerator",
+        "checkpoint_every_minutes",
+        "checkpoint_every_steps",
+        "enable_model_summary",
+        "enable_progress_bar",
+        "log_every_n_steps",
+    }
+    others = {"name", "runs_dir", "cache_dir", "n_jobs", "repeats", "retry", "test", "compile"}
+    assert free == others | {"encoder.batch_size"} | {f"trainer.{name}" for name in of_trainer}

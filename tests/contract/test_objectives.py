@@ -39,6 +39,7 @@ def test_a_loss_is_a_number_that_every_weight_can_lower(
     for parameter, weight in decoder.named_parameters():
         assert weight.grad is not None, parameter
         assert bool(torch.isfinite(weight.grad).all()), parameter
+        assert bool(weight.grad.any()), parameter
 
 
 @every
@@ -56,7 +57,8 @@ def test_an_objective_is_as_its_class_says(make_decoder: MakeDecoder, name: str)
         with pytest.raises(ValueError, match="needs a decoder that attends"):
             shipped(name)(decoder, batch(), 0.5)
     else:
-        shipped(name)(decoder, batch(), 0.5)
+        loss, _ = shipped(name)(decoder, batch(), 0.5)
+        assert bool(torch.isfinite(loss))
 
 
 @every

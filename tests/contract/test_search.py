@@ -209,9 +209,13 @@ def test_diverse_beam_with_one_group_is_beam(
 
 def test_groups_say_different_things(make_decoder: MakeDecoder) -> None:
     decoder, images = make_decoder().eval(), features(6)
-    for captions in DiverseBeamSearch(6, 4, 0.7, 4, 100.0).n_best(decoder, images):
-        for words in zip(*(one.tokens[:3] for one in captions), strict=False):
-            assert len(set(words)) == len(words)
+    with torch.no_grad():
+        decoder.vocabulary_layer.bias[END_ID] = 50.0  # every group ends as soon as it may
+    search = DiverseBeamSearch(6, 4, 0.7, 4, 100.0, min_length=3)
+    for captions in search.n_best(decoder, images):
+        assert [len(one.tokens) for one in captions] == [3] * 4
+        for words in zip(*(one.tokens for one in captions), strict=True):
+            assert len(set(words)) == 4
 
 
 @every

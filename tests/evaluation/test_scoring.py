@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,9 @@ from captionlab.corpora.corpus import CaptionCorpus
 from captionlab.errors import DataError
 from captionlab.evaluation.evaluate import score_written
 from captionlab.evaluation.request import Request, WrittenCaptions
-from captionlab.evaluation.scoring import clean, score_captions
-from captionlab.metrics import java, registry
+from captionlab.evaluation.scoring import NUM_SHUFFLES, clean, score_captions
+from captionlab.metrics import CaptionScorer, java, registry
+from captionlab.metrics.protocol import Scores
 from captionlab.text import PTBTokenizer, Tokenizer
 from captionlab.text.tokenizers import CleanedTokenizer
 
@@ -45,6 +47,29 @@ def test_the_same_captions_on_other_images_are_worth_less(shapes: CaptionCorpus)
     assert results[0] == results[1]
     assert results[0].blind != results[2].blind
     assert results[0].blind[CIDER] < results[0].human[CIDER] < results[0].scores[CIDER]
+
+
+def test_no_image_keeps_its_caption_in_the_blind_score(
+    shapes: CaptionCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[dict[str, str]] = []
+    score = CaptionScorer.score
+
+    def observed(
+        scorer: CaptionScorer, captions: Mapping[str, str], metrics: Sequence[str] | None = None
+    ) -> Scores:
+        scored.append(dict(captions))
+        return score(scorer, captions, metrics)
+
+    monkeypatch.setattr(CaptionScorer, "score", observed)
+    captions = {image: f"a dog {i}" for i, image in enumerate(shapes.references("test"))}
+    score_captions(shapes, "test", captions, truth=lambda _: {}, seed=0, tokenizer="python")
+    own, *others = scored
+    assert own == captions
+    assert len(others) == NUM_SHUFFLES
+    for shuffled in others:
+        assert sorted(shuffled.values()) == sorted(own.values())
+        assert not any(shuffled[image] == own[image] for image in own)
 
 
 @pytest.mark.parametrize("tokenizer", [PTBTokenizer(), CleanedTokenizer()])

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,11 @@ class MeanColour:
 
 
 def build(
-    root: Path, corpus: CaptionCorpus, encoder: MeanColour, with_grid: bool = True
+    root: Path,
+    corpus: CaptionCorpus,
+    encoder: MeanColour,
+    with_grid: bool = True,
+    autocast_dtype: torch.dtype | None = None,
 ) -> FeatureStore:
     return builder.open_or_build(
         root,
@@ -61,7 +66,7 @@ def build(
         batch_size=8,
         num_workers=0,
         device=torch.device("cpu"),
-        autocast_dtype=None,
+        autocast_dtype=autocast_dtype,
         with_grid=with_grid,
     )
 
@@ -111,6 +116,29 @@ def test_another_encoder_or_photo_is_another_store(tmp_path: Path, shapes_root: 
     photo.write_bytes(photo.read_bytes() + b"\0")
     three = build(tmp_path / "f", read_corpus(root), MeanColour())
     assert len({store.folder for store in (one, two, three)}) == 3
+
+
+def test_another_preprocessing_is_another_store(tmp_path: Path, shapes: CaptionCorpus) -> None:
+    class Darker(MeanColour):
+        preprocessing = replace(MeanColour.preprocessing, mean=(0.25, 0.25, 0.25))
+
+    one, other = (build(tmp_path, shapes, encoder) for encoder in (MeanColour(), Darker()))
+    assert one.folder != other.folder
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_images_are_encoded_under_autocast_where_a_dtype_is_given(
+    tmp_path: Path, shapes: CaptionCorpus, dtype: torch.dtype | None
+) -> None:
+    under_autocast: set[bool] = set()
+
+    class Observed(MeanColour):
+        def __call__(self, images: Tensor) -> ImageFeatures:
+            under_autocast.add(torch.is_autocast_enabled("cpu"))
+            return super().__call__(images)
+
+    build(tmp_path, shapes, Observed(), autocast_dtype=dtype)
+    assert under_autocast == {dtype is not None}
 
 
 def test_a_killed_build_goes_on(

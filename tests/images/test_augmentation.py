@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from captionlab.images import CropAugmentation, FlipAugmentation, RandomAugmentation
-from captionlab.images.augmentation import Augmentation, plain
+from captionlab.images.augmentation import Augmentation, View, plain
 from captionlab.text import mirror_words
 from captionlab.types import Preprocessing
 
@@ -66,3 +66,16 @@ def test_random_views_depend_on_photo_and_seed() -> None:
     assert not torch.equal(view, first(photo(), PREPROCESSING, 1, "b.jpg"))
     assert not torch.equal(view, other(photo(), PREPROCESSING, 1, "a.jpg"))
     assert first.fingerprint != other.fingerprint
+
+
+def test_random_views_of_other_options_have_other_fingerprints() -> None:
+    options = {"degrees": 10, "translate": 0.1, "scale": 0.1, "shear": 5, "crop": 0.8}
+    options |= {"colour": 0.2, "seed": 0}
+    others = {"degrees": 20, "translate": 0.2, "scale": 0.2, "shear": 6, "crop": 0.7}
+    others |= {"colour": 0.3, "seed": 1}
+    augmentations = [
+        RandomAugmentation(num_views=3, **options),
+        *(RandomAugmentation(num_views=3, **(options | {k: v})) for k, v in others.items()),
+    ]
+    views = [View(augmentation, number) for augmentation in augmentations for number in (1, 2)]
+    assert len({view.fingerprint for view in views}) == 2 * len(augmentations) == 16

@@ -13,9 +13,17 @@ from PIL import Image
 from captionlab.errors import DataError
 from captionlab.images.augmentation import RandomAugmentation, View
 from captionlab.images.pixels import Photos, pixel_batches
+from captionlab.images.preprocessing import normalise
 from captionlab.types import Preprocessing
 
 PREPROCESSING = Preprocessing(16, 16, "bilinear", (0.5,) * 3, (0.5,) * 3)
+
+
+def test_each_channel_is_normalised_by_its_own_mean_and_deviation() -> None:
+    preprocessing = Preprocessing(1, 1, "bilinear", (0.5, 0.25, 0.0), (0.5, 0.25, 2.0))
+    pixels = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1)
+    normalised = normalise(pixels, preprocessing).flatten().tolist()
+    assert normalised == pytest.approx([-1.0, 3.0, 0.1])
 
 
 @pytest.fixture

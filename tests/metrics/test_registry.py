@@ -10,30 +10,12 @@ from pathlib import Path
 import pytest
 
 from captionlab.metrics import CaptionScorer, registry
-from captionlab.metrics.protocol import Metric, MetricScores, Score, TokenizedCaptions
+from captionlab.metrics.protocol import Metric
 from captionlab.metrics.resampling import CorpusStatistics
 from tests.metrics.test_caption_metrics import nasty
 from tests.metrics.tokenized import tokenized
 
 SRC = Path(registry.__file__).parents[1]
-
-
-@pytest.fixture
-def words(monkeypatch: pytest.MonkeyPatch) -> type[Metric]:
-    """A metric of one's own: the number of words, on a scale of its own, the fewer the better."""
-    registry.metrics()
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
-
-    @registry.register
-    class Words(Metric):
-        name = "words"
-        scores = (Score("words", "Words", scale=1.0, higher_is_better=False),)
-
-        def score(self, captions: TokenizedCaptions) -> MetricScores:
-            values = [float(len(text.split())) for text in captions.texts]
-            return MetricScores.mean_of(self.name, values)
-
-    return Words
 
 
 @pytest.mark.parametrize("metric", registry.java_free(), ids=lambda metric: metric.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,13 @@ def test_equal_systems_do_not_differ_and_better_ones_do() -> None:
     assert interval.low < interval.value < interval.high
 
 
+def test_what_was_observed_counts_as_one_of_the_resamples() -> None:
+    found = compare([[statistics(0, shift=5.0)], [statistics(1)]], num_resamples=200)
+    (cider,) = (test for test in found.tests if test.score == "cider_d")
+    assert cider.p_bootstrap == pytest.approx(2 / 201), "two-sided"
+    assert cider.p_randomisation == pytest.approx(1 / 201)
+
+
 def test_intervals_are_of_95_percent() -> None:
     """A mean over images lies within 1.96 standard errors."""
     first, second = statistics(0, num_images=400), statistics(1, num_images=400, shift=0.1)
@@ -120,6 +129,16 @@ def test_welch_against_a_table() -> None:
 
     (test,) = compare([systems(5.0 + gap), systems(5.0)], 20).tests
     assert test.p_seeds == pytest.approx(0.0733880, abs=1e-6)
+
+
+def test_welch_of_unequal_variances_has_the_freedom_of_the_larger() -> None:
+    # t = 2.0 with 1 degree of freedom, where Student's distribution is Cauchy's.
+    systems = [
+        [CorpusStatistics({"cider_d": [value] * 3}, {}) for value in values]
+        for values in ([1.0, 3.0], [0.0, 0.0])
+    ]
+    (test,) = compare(systems, 20).tests
+    assert test.p_seeds == pytest.approx(1 - 2 / math.pi * math.atan(2), abs=1e-6)
 
 
 @pytest.mark.parametrize(("other", "expected"), [(0.6, None), (0.5, 1.0)])

@@ -12,6 +12,16 @@ from captionlab.types import PAD_ID, CaptionBatch
 from tests.support.decoders import MakeDecoder, captions, features
 
 
+def test_label_smoothing_gives_its_share_to_all_words_alike(make_decoder: MakeDecoder) -> None:
+    decoder = make_decoder().eval()
+    batch = CaptionBatch(("x", "y", "z"), features(3), captions(3, 2))
+    logits, targets, *_ = decoder(batch.features, batch.tokens)
+    log_probs = logits.log_softmax(-1)
+    true = log_probs.gather(1, targets.unsqueeze(-1)).mean()
+    loss, _ = CrossEntropy(0.1)(decoder, batch, 0.0)
+    torch.testing.assert_close(loss, -(0.9 * true + 0.1 * log_probs.mean()))
+
+
 @pytest.mark.parametrize("conditioning", ["attention", "dot_attention"])
 def test_the_doubly_stochastic_penalty_is_that_of_the_paper(
     make_decoder: MakeDecoder, conditioning: str

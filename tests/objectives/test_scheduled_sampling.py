@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from captionlab.objectives import CrossEntropy, ScheduledSampling
-from captionlab.types import END_ID, CaptionBatch
+from captionlab.objectives import CrossEntropy, ScheduledSampling, scheduled_sampling
+from captionlab.types import END_ID, START_ID, CaptionBatch
 from tests.support.decoders import MakeDecoder, captions, features
 
 
@@ -48,6 +49,29 @@ def test_without_true_words_the_model_runs_free(make_decoder: MakeDecoder) -> No
             if target == END_ID:
                 break
     assert float(loss.detach()) == pytest.approx(total / count, rel=1e-5)
+
+
+def test_each_caption_reads_its_share_of_true_words(
+    make_decoder: MakeDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    decoder = make_decoder().eval()
+    tokens = torch.full((3, 200, 22), 5)
+    tokens[..., 0], tokens[..., -1] = START_ID, END_ID
+    read: list[Tensor] = []
+    step = decoder.step
+    monkeypatch.setattr(decoder, "step", lambda *given: (read.append(given[0]), step(*given))[1])
+
+    def draw(weights: Tensor) -> Tensor:
+        assert bool((weights[:, :4] == 0).all()), "no special word is read, nor the end"
+        return torch.full((len(weights),), 6)
+
+    monkeypatch.setattr(scheduled_sampling, "draw_words", draw)
+    batch = CaptionBatch(("a", "b", "c"), features(3), tokens)
+    ScheduledSampling("linear", 0.5, 0.5)(decoder, batch, 0.0)
+    shares = [float((words == 5).float().mean()) for words in read[1:]]
+    assert sum(shares) / len(shares) == pytest.approx(0.5, abs=0.02)
+    assert all(0.4 < share < 0.6 for share in shares), "each caption by itself"
 
 
 @pytest.mark.parametrize("decay", ["linear", "exponential", "inverse_sigmoid"])

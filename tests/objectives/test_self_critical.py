@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -196,6 +197,33 @@ def test_training_raises_the_reward(make_decoder: MakeDecoder, baseline: str) ->
         optimizer.step()
         rewards.append(extra["reward"])
     assert sum(rewards[-5:]) / 5 > 1.5 * sum(rewards[:5]) / 5
+
+
+def test_captions_are_drawn_without_dropout_and_learnt_with_it(
+    make_decoder: MakeDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = make_decoder("gru", "init_inject", vocabulary_size=8).train()
+    critic, drawing, learning = objective(), list[bool](), list[bool]()
+    draw, log_probabilities = critic._draw, critic._log_probabilities
+
+    def observed_draw(*given: Any) -> Any:
+        drawing.append(decoder.training)
+        return draw(*given)
+
+    def observed_log_probabilities(*given: Any) -> Any:
+        learning.append(decoder.training)
+        return log_probabilities(*given)
+
+    monkeypatch.setattr(critic, "_draw", observed_draw)
+    monkeypatch.setattr(critic, "_log_probabilities", observed_log_probabilities)
+    critic(decoder, CaptionBatch(("x", "y", "z"), features(3), torch.zeros(3, 0, 0)), 0.0)
+    assert (drawing, learning) == ([False], [True])
+
+
+def test_other_captions_are_drawn_every_time() -> None:
+    critic = objective(num_samples=20)
+    first, second = (critic._draw(Urn(), features(2)) for _ in range(2))
+    assert first != second
 
 
 def test_it_trains_under_autocast(make_decoder: MakeDecoder) -> None:

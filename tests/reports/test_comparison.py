@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
+from captionlab.metrics.protocol import Metric
 from captionlab.metrics.resampling import CorpusStatistics
 from captionlab.reports import Comparison
 from captionlab.reports.differences import Differences
@@ -89,6 +90,20 @@ def test_seeds_are_averaged_and_the_best_comes_first(tmp_path: Path) -> None:
     text = printed(comparison)
     assert "60.0 ±14.1" in text
     assert "meteor: no Java was found" in text
+
+
+def test_the_lowest_is_marked_as_best_where_fewer_is_better(
+    tmp_path: Path, words: type[Metric]
+) -> None:
+    folders = [write_run(tmp_path, encoder, "lstm", 0, 0.4) for encoder in ("vgg", "resnet")]
+    for folder, number in zip(folders, (7.0, 9.0), strict=True):
+        result = json.loads((folder / "result.json").read_text())
+        result["scores"][words.name] = number
+        (folder / "result.json").write_text(json.dumps(result))
+    markdown = Comparison.read(folders).table().markdown()
+    assert "**7.0**" in markdown
+    assert "9.0" in markdown
+    assert "**9.0**" not in markdown
 
 
 def test_a_report_says_how_large_a_difference_its_seeds_show(tmp_path: Path) -> None:
@@ -502,7 +517,7 @@ def test_of_many_systems_one_that_is_better_is_called_so() -> None:
     values[0] += 0.5
     systems = [[CorpusStatistics({"cider_d": row.tolist()}, {})] for row in values]
     tests = Differences([str(i) for i in range(40)], systems).tests
-    assert all((test.p_randomisation or 0.0) < 0.05 for test in tests)
+    assert all(test.p_randomisation is not None and test.p_randomisation < 0.05 for test in tests)
 
 
 def test_a_comparison_without_any_result_is_written(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from captionlab.evaluation.result import Evaluation, Prediction, Result
+from captionlab.metrics.protocol import Metric
 from captionlab.reports.evaluation import System, print_evaluations
 
 
@@ -72,6 +73,18 @@ def test_a_pipe_gets_every_column_and_a_mark_at_the_best() -> None:
     assert "too narrow" not in text
     assert "60.0*" in text
     assert "50.0*" not in text
+
+
+def test_the_mark_is_at_the_lowest_where_fewer_is_better(words: type[Metric]) -> None:
+    systems = []
+    for name, number in (("x", 7.0), ("y", 9.0)):
+        one = evaluation(name, 0.5)
+        one.result.scores[words.name] = number
+        systems.append(System(name, [one]))
+    text = printed(systems, None)
+    assert "7.0*" in text
+    assert "9.0" in text
+    assert "9.0*" not in text
 
 
 def test_seeds_of_a_system_are_averaged_and_tested_over_seeds() -> None:

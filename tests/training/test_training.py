@@ -24,7 +24,7 @@ from captionlab.training.callbacks import LastCheckpoint
 from captionlab.training.checkpoints import CheckpointFiles, read_checkpoint
 from captionlab.training.loggers import MetricsCSV
 from captionlab.training.module import CaptioningModule
-from captionlab.training.optimizers import SGD
+from captionlab.training.optimizers import SGD, Adam, AdamW, OptimizerFactory
 from captionlab.training.schedules import ConstantSchedule, CosineSchedule, PlateauSchedule
 from captionlab.types import CaptionBatch, ImageFeatures, Preprocessing
 
@@ -67,6 +67,22 @@ def test_the_cosine_rises_then_falls_to_nothing() -> None:
     assert found[55] == pytest.approx(0.5)
     assert found[-1] < 1e-3
     assert set(rates(ConstantSchedule(), 5)) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("factory", "expected"),
+    [
+        (AdamW(0.1, 0.5, (0.8, 0.7)), {"lr": 0.1, "weight_decay": 0.5, "betas": (0.8, 0.7)}),
+        (Adam(0.1, (0.8, 0.7)), {"lr": 0.1, "weight_decay": 0, "betas": (0.8, 0.7)}),
+        (SGD(0.1, 0.6), {"lr": 0.1, "weight_decay": 0, "momentum": 0.6}),
+    ],
+    ids=["adamw", "adam", "sgd"],
+)
+def test_an_optimizer_has_the_options_that_it_was_given(
+    factory: OptimizerFactory, expected: dict[str, Any]
+) -> None:
+    (group,) = factory([{"params": [torch.ones(1, requires_grad=True)]}], None).param_groups
+    assert expected.items() <= group.items()
 
 
 def test_seeding_a_part_leaves_the_cards_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +180,43 @@ def flat_module(schedule: PlateauSchedule | ConstantSchedule) -> CaptioningModul
         identity={},
         compiled=False,
     )
+
+
+def test_every_epoch_and_process_draws_from_a_seed_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = set()
+    for seed, epoch, rank in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)):
+        module = flat_module(ConstantSchedule())
+        module.seed = seed
+        monkeypatch.setattr(CaptioningModule, "current_epoch", epoch)
+        monkeypatch.setattr(CaptioningModule, "global_rank", rank)
+        module.on_train_epoch_start()
+        drawn.add(float(torch.rand(())))
+    assert len(drawn) == 4
+
+
+class Sized(Flat):
+    """Its loss is the number of images."""
+
+    def means(self, decoder: torch.nn.Linear, *rest: Any) -> tuple[list[Mean], dict[str, Mean]]:
+        (loss,), _ = super().means(decoder)
+        return [Mean(0 * loss.value + len(rest[0]), 1)], {}
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images() -> None:
+    module = flat_module(ConstantSchedule())
+    module.objective = Sized()  # type: ignore[assignment]
+    pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    ).fit(module, torch.utils.data.DataLoader([batch(1), batch(3)], batch_size=None))
+    assert float(module.mean_train_loss) == pytest.approx((1 * 1 + 3 * 3) / 4)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
