@@ -182,6 +182,20 @@ def flat_module(schedule: PlateauSchedule | ConstantSchedule) -> CaptioningModul
     )
 
 
+def quiet_trainer(**arguments: Any) -> pl.Trainer:
+    """One that writes nothing, on the CPU."""
+    return pl.Trainer(
+        **{
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            **arguments,
+        }
+    )
+
+
 def test_every_epoch_and_process_draws_from_a_seed_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -207,15 +221,8 @@ class Sized(Flat):
 def test_the_loss_of_an_epoch_is_the_mean_over_its_images() -> None:
     module = flat_module(ConstantSchedule())
     module.objective = Sized()  # type: ignore[assignment]
-    pl.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-    ).fit(module, torch.utils.data.DataLoader([batch(1), batch(3)], batch_size=None))
+    loader = torch.utils.data.DataLoader([batch(1), batch(3)], batch_size=None)
+    quiet_trainer(max_epochs=1, limit_val_batches=0).fit(module, loader)
     assert float(module.mean_train_loss) == pytest.approx((1 * 1 + 3 * 3) / 4)
 
 
@@ -234,16 +241,11 @@ def test_gradients_are_clipped_in_every_precision(
 ) -> None:
     module = flat_module(ConstantSchedule())
     before = [parameter.detach().clone() for parameter in module.decoder.parameters()]
-    pl.Trainer(
+    quiet_trainer(
         max_steps=1,
         precision=precision,
         gradient_clip_val=limit,
         gradient_clip_algorithm=algorithm,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         limit_val_batches=0,
     ).fit(module, LOADER)
     for parameter, start in zip(module.decoder.parameters(), before, strict=True):
@@ -268,14 +270,11 @@ def test_a_training_that_diverges_ends_before_its_epoch_is_saved(
     module = flat_module(ConstantSchedule())
     module.objective = Diverges(value)  # type: ignore[assignment]
     last = tmp_path / "last.ckpt"
-    trainer = pl.Trainer(
+    trainer = quiet_trainer(
         max_epochs=4,
+        enable_checkpointing=True,
         callbacks=[LastCheckpoint(last, every_minutes=None, every_steps=None)],
         plugins=[CheckpointFiles()],
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         limit_val_batches=0,
     )
     with pytest.raises(
@@ -299,14 +298,11 @@ def test_a_plateau_goes_on_where_an_earlier_attempt_stopped(
     for until in attempts:
         module = flat_module(PlateauSchedule(factor=0.5, patience=2))
         last = tmp_path / "last.ckpt"
-        pl.Trainer(
+        quiet_trainer(
             max_epochs=until,
+            enable_checkpointing=True,
             callbacks=[Rates(), LastCheckpoint(last, every_minutes=None, every_steps=None)],
             plugins=[CheckpointFiles()],
-            accelerator="cpu",
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
         ).fit(
             module, LOADER, VALIDATION, ckpt_path=last if last.exists() else None, weights_only=True
         )
@@ -321,16 +317,8 @@ def test_the_plateau_counts_epochs_that_were_validated() -> None:
         def on_train_epoch_start(self, trainer: pl.Trainer, *rest: Any) -> None:
             seen.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    pl.Trainer(
-        max_epochs=8,
-        check_val_every_n_epoch=2,
-        callbacks=[Rates()],
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    ).fit(module, LOADER, VALIDATION)
+    trainer = quiet_trainer(max_epochs=8, check_val_every_n_epoch=2, callbacks=[Rates()])
+    trainer.fit(module, LOADER, VALIDATION)
     assert seen == [1, 1, 1, 1, 1, 1, 0.5, 0.5]
 
 

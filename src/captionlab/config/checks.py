@@ -55,13 +55,10 @@ def plain_config(config: DictConfig) -> dict[str, Any]:
     for _, options, group in _option_groups(values):
         for name in options.keys() & group.keys():
             group[name] = options[name].convert(group[name])
-    for group, names in (
-        (values, ("cache_dir", "init_from")),
-        (values["decoder"], ("word_vectors",)),
-    ):
-        for name in names:
-            if isinstance(path := group.get(name), str):
-                group[name] = os.path.expanduser(path)
+    decoder = values["decoder"]
+    for group, name in ((values, "cache_dir"), (values, "init_from"), (decoder, "word_vectors")):
+        if isinstance(path := group.get(name), str):
+            group[name] = os.path.expanduser(path)
     if isinstance(features := values["data"].get("features"), str):
         values["encoder"] = _stand_in(features, values["encoder"])
     return values

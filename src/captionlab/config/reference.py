@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,13 @@ def _line(group: str, path: Path) -> str:
 
 def _choice(group: str, option: str) -> str:
     """How an option is chosen, and whether it is without being asked for."""
-    defaults = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["defaults"]
-    return f"`{group}={option}`" + (" (default)" if {group: option} in defaults else "")
+    return f"`{group}={option}`" + (" (default)" if {group: option} in _defaults() else "")
+
+
+@cache
+def _defaults() -> list[Any]:
+    chosen: list[Any] = yaml.safe_load((CONF / "config.yaml").read_text("utf-8"))["defaults"]
+    return chosen
 
 
 def _meaning(group: str, option: str, spec: Mapping[str, Any]) -> str:

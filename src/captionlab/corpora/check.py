@@ -10,14 +10,13 @@ from pathlib import Path
 
 from captionlab.corpora.corpus import SPLITS, CaptionCorpus, Split
 from captionlab.images.photos import examine_photos
-from captionlab.text import Tokenizer, Vocabulary
+from captionlab.text import SPECIAL_WORDS, Tokenizer, Vocabulary
 from captionlab.types import FeatureShape
 
 THRESHOLDS = (1, 2, 3, 5, 10)
 _LONG = 50
 # Marks that other programs write into captions for their own training.
-_MARKS = {"<pad>", "<start>", "<end>", "<unk>", "<s>", "</s>", "<sos>", "<eos>", "<bos>"}
-_MARKS |= {"startseq", "endseq"}
+_MARKS = {*SPECIAL_WORDS, "<s>", "</s>", "<sos>", "<eos>", "<bos>", "startseq", "endseq"}
 _WITH_MARKS = "marks of start, end or unknown words"
 
 

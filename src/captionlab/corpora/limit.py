@@ -42,8 +42,8 @@ def _limited(corpus: CaptionCorpus, limit: int | None) -> CaptionCorpus:
         for split, size in sizes.items()
     }
     largest = max(SPLITS, key=sizes.__getitem__)
-    counts[largest] = 0
-    counts[largest] = min(sizes[largest], limit - sum(counts.values()))
+    others = sum(counts.values()) - counts[largest]
+    counts[largest] = min(sizes[largest], limit - others)
     splits = {split: first_by_id(corpus.splits[split], counts[split]) for split in SPLITS}
     parts = ", ".join(f"{counts[split]} of {split}" for split in SPLITS)
     note = f"{sum(counts.values())} of {num_images} images are used ({parts}): data.limit={limit}"

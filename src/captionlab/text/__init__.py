@@ -7,9 +7,10 @@ from captionlab.text.tokenizers import (
     SpacyTokenizer,
     Tokenizer,
 )
-from captionlab.text.vocabulary import Vocabulary
+from captionlab.text.vocabulary import SPECIAL_WORDS, Vocabulary
 
 __all__ = [
+    "SPECIAL_WORDS",
     "CleanedTokenizer",
     "PTBTokenizer",
     "SpacyTokenizer",

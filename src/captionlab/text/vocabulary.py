@@ -13,6 +13,7 @@ from captionlab.options import Count
 from captionlab.types import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
 _SPECIAL = {PAD_ID: "<pad>", START_ID: "<start>", END_ID: "<end>", UNKNOWN_ID: "<unk>"}
+SPECIAL_WORDS = tuple(_SPECIAL.values())
 
 
 class Vocabulary:
@@ -27,8 +28,8 @@ class Vocabulary:
 
     def __init__(self, words: Sequence[str]) -> None:
         self._words = tuple(words)
-        if self._words[: len(_SPECIAL)] != tuple(_SPECIAL.values()):
-            raise ValueError(f"a vocabulary begins with {', '.join(_SPECIAL.values())}.")
+        if self._words[: len(_SPECIAL)] != SPECIAL_WORDS:
+            raise ValueError(f"a vocabulary begins with {', '.join(SPECIAL_WORDS)}.")
         if len(set(self._words)) != len(self._words):
             raise ValueError("a word comes twice in the vocabulary.")
         # A caption's own `<start>` or `<end>` is no word: some data sets have them written out.
@@ -49,11 +50,11 @@ class Vocabulary:
             max_size: at most so many words, special ones included; null for no limit.
         """
         counts = Counter(chain.from_iterable(captions))
-        for word in _SPECIAL.values():
+        for word in SPECIAL_WORDS:
             counts.pop(word, None)
         kept = [word for word, count in counts.items() if count >= min_count]
         kept.sort(key=lambda word: (-counts[word], word))
-        return cls([*_SPECIAL.values(), *kept][:max_size])
+        return cls([*SPECIAL_WORDS, *kept][:max_size])
 
     def __len__(self) -> int:
         return len(self._words)
