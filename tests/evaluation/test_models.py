@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 from captionlab.captioner.load import load_run
 from captionlab.corpora import read_corpus
-from captionlab.evaluation.models import _other_corpus, _write
+from captionlab.evaluation.models import _other_corpus, _write, captions_of_run
 from captionlab.evaluation.request import Request
 from tests.support.fakes import photo
 from tests.support.runs import Place
@@ -34,4 +35,17 @@ def test_a_model_whose_data_has_changed_says_so(tmp_path: Path) -> None:
     run = load_run(Place(tmp_path).run("run"))
     assert not _write(run, Request()).warnings
     (warning,) = _write(replace(run, corpus_fingerprint="another"), Request()).warnings
-    assert "may have been trained on some of these test images" in warning
+    assert "may have been trained on some of these images" in warning
+
+
+def test_a_finished_run_whose_data_has_changed_says_so(tmp_path: Path) -> None:
+    folder = Place(tmp_path).run("run")
+    run = load_run(folder)
+    lines = [{"image_id": image, "caption": "a dog"} for image in run.corpus.references("test")]
+    (folder / "predictions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (folder / "config.yaml").write_text(json.dumps(run.config))
+    (folder / "manifest.json").write_text(json.dumps({"corpus": run.corpus_fingerprint}))
+    assert not captions_of_run(folder, Request()).warnings
+    (folder / "manifest.json").write_text(json.dumps({"corpus": "another"}))
+    (warning,) = captions_of_run(folder, Request()).warnings
+    assert "have changed since the model was trained" in warning

@@ -58,7 +58,6 @@ def _record_attention(folder: Path) -> None:
     from captionlab.captioner.attention import caption_attention
     from captionlab.captioner.load import load_run
     from captionlab.evaluation.result import read_predictions
-    from captionlab.features.external import ExternalFeatures
     from captionlab.features.source import EncoderFeatures
     from captionlab.reports.page import write_attention
     from captionlab.run_files import RunFiles
@@ -66,9 +65,10 @@ def _record_attention(folder: Path) -> None:
     files = RunFiles(folder)
     run = load_run(folder)
     source = run.captioner.source
-    if not run.captioner.decoder.attends or not isinstance(source, EncoderFeatures):
+    if not run.captioner.decoder.attends:
         return
-    if isinstance(source, ExternalFeatures):
+    assert isinstance(source, EncoderFeatures)
+    if not source.places_known:
         print(f"{folder}: no attention map, since its features were made elsewhere")
         return
     captions = {p.image_id: p.caption for p in read_predictions(files.predictions_path)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -32,7 +33,8 @@ def captions_of_run(folder: Path, request: Request) -> WrittenCaptions:
     corpus = dataset.read()
     captions = read_results(files.predictions_path, list(corpus.references("test")))
     tokenizer = build_tokenizer(config)
-    return WrittenCaptions(corpus, captions, dataset.truth, tokenizer=tokenizer)
+    warnings = _data_warnings(config, corpus, files.manifest.get("corpus", corpus.fingerprint))
+    return WrittenCaptions(corpus, captions, dataset.truth, tokenizer=tokenizer, warnings=warnings)
 
 
 def captions_of_checkpoint(checkpoint: Path, request: Request) -> WrittenCaptions:
@@ -71,13 +73,19 @@ def _write(run: TrainedRun, request: Request) -> WrittenCaptions:
         likelihood |= {f"{name}_of_{pool}": value for name, value in recalls.items()}
     truth = run.dataset.truth if request.data is None else None
     warnings = []
-    has_changed = request.data is None and corpus.fingerprint != run.corpus_fingerprint
-    if has_changed and split != "train":
-        warnings.append(
-            f"the captions or splits in {run.config['data']['root']} have changed since the model "
-            f"was trained: it may have been trained on some of these {split} images."
-        )
+    if request.data is None and split != "train":
+        warnings = _data_warnings(run.config, corpus, run.corpus_fingerprint)
     return WrittenCaptions(corpus, captions, truth, likelihood, run.tokenizer, warnings)
+
+
+def _data_warnings(config: Mapping[str, Any], corpus: CaptionCorpus, trained_on: str) -> list[str]:
+    if corpus.fingerprint == trained_on:
+        return []
+    return [
+        f"the captions or splits in {config['data']['root']} have changed since the model was "
+        "trained: it may have been trained on some of these images, and its scores of that time "
+        "are of the old ones."
+    ]
 
 
 def _other_corpus(run: TrainedRun, request: Request) -> CaptionCorpus:

@@ -218,6 +218,8 @@ class ExternalFeatures(StoredFeatures):
         others: as of `StoredFeatures`; the encoder only names them.
     """
 
+    places_known = False
+
     def __init__(self, file: FeatureFile, **others: Any) -> None:
         super().__init__(**others)
         self.file = file

@@ -59,9 +59,11 @@ class EncoderFeatures(FeatureSource):
 
     Attributes:
         trained: whether the encoder is trained with the decoder; nothing is stored then.
+        places_known: whether it is known where in the photo each position of the map lies.
     """
 
     trained: bool
+    places_known = True
 
     def __init__(
         self,

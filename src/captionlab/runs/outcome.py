@@ -15,7 +15,6 @@ from captionlab.captioner.captioner import Captioner
 from captionlab.corpora import CaptionCorpus
 from captionlab.errors import DataError, printable
 from captionlab.evaluation.result import Prediction, Result
-from captionlab.features.external import ExternalFeatures
 from captionlab.features.source import EncoderFeatures
 from captionlab.images.photos import read_image
 from captionlab.images.preprocessing import read_pixels
@@ -119,11 +118,10 @@ def _photos(
 def _attention_pictures(
     captioner: Captioner, corpus: CaptionCorpus, predictions: Sequence[Prediction]
 ) -> dict[str, Image.Image]:
-    """By image id; none if the model does not attend, or to features that were made elsewhere."""
+    """By image id; none if the model does not attend, or nobody knows to what places."""
     source = captioner.source
-    if not captioner.decoder.attends or not isinstance(source, EncoderFeatures):
-        return {}
-    if isinstance(source, ExternalFeatures):  # nobody knows where in the photo its positions lie
+    assert isinstance(source, EncoderFeatures)
+    if not captioner.decoder.attends or not source.places_known:
         return {}
     captions = {prediction.image_id: prediction.caption for prediction in predictions}
     paths = {image.image_id: image.path for image in corpus.splits["test"]}
