@@ -124,6 +124,13 @@ class Option:
         return value
 
 
+def as_written(value: Any) -> str:
+    """A value as one writes it on the command line."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)
+
+
 def check_options(
     prefix: str,
     options: Mapping[str, Option],

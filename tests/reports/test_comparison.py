@@ -78,6 +78,18 @@ def test_what_warns_of_all_groups_is_said_once(tmp_path: Path) -> None:
     assert "vgg: collapsed" in notes
 
 
+def test_values_are_shown_as_one_writes_them(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path, "vgg", "lstm", i, 0.4, search={"size": size, "exact": False})
+        for i, size in enumerate((None, True))
+    ]
+    comparison = Comparison.read(folders)
+    assert {group.labels[-1] for group in comparison.groups} == {"null", "true"}
+    facts = facts_of(comparison)
+    assert {group["config"][-1] for group in facts["groups"]} == {"null", "true"}
+    assert facts["equal"]["search.exact"] == "false"
+
+
 def test_seeds_are_averaged_and_the_best_comes_first(tmp_path: Path) -> None:
     folders = [
         write_run(tmp_path, "vgg", "lstm", 0, 0.4),

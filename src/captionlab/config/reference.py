@@ -16,7 +16,7 @@ import yaml
 
 import captionlab
 from captionlab.config.groups import OPEN_GROUPS, RunOptions, groups
-from captionlab.options import Option, find_part, options_of
+from captionlab.options import Option, as_written, find_part, options_of
 
 CONF = Path(captionlab.__file__).parent / "conf"
 _PARAGRAPH = "\n\n"
@@ -63,7 +63,7 @@ def _line(group: str, path: Path) -> str:
     for key, value in values.items():
         inner = value if isinstance(value, dict) else None
         leaves |= {key: value} if inner is None else {f"{key}.{k}": v for k, v in inner.items()}
-    shown = ", ".join(f"`{key}: {_yaml(value)}`" for key, value in leaves.items())
+    shown = ", ".join(f"`{key}: {as_written(value)}`" for key, value in leaves.items())
     return begin + (f": {shown}" if shown else "")
 
 
@@ -100,7 +100,7 @@ def _suggestions() -> str:
         f"|:--{'|:--' * len(names)}|",
     ]
     for option in columns["captions"]:
-        values = " | ".join(f"`{_yaml(columns[name][option])}`" for name in names)
+        values = " | ".join(f"`{as_written(columns[name][option])}`" for name in names)
         lines.append(f"| `{option}` | {values} |")
     return "\n".join(lines) + "\n"
 
@@ -121,7 +121,7 @@ def _differences(specs: Mapping[str, Mapping[str, Any]]) -> str:
     lines = []
     for name, values in others:
         differing = (key for key in values if key != "name" and first.get(key) != values[key])
-        shown = ", ".join(f"`{key}: {_yaml(values[key])}`" for key in differing)
+        shown = ", ".join(f"`{key}: {as_written(values[key])}`" for key in differing)
         lines.append(f"- `{name}`: {shown}")
     return "\n".join(lines)
 
@@ -145,16 +145,9 @@ def _table(options: Mapping[str, Option], values: Mapping[str, Any]) -> str:
         return ""
     lines = ["| option | value | may be | meaning |", "|:--|:--|:--|:--|"]
     for name, option in options.items():
-        value = _yaml(values.get(name))
+        value = as_written(values.get(name))
         lines.append(f"| `{name}` | `{value}` | {option.allowed} | {option.meaning} |")
     return "\n".join(lines) + "\n"
-
-
-def _yaml(value: Any) -> str:
-    """A value as one writes it on the command line."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    return str(value)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import yaml
 from captionlab.errors import RunError
 from captionlab.evaluation.result import Result, read_predictions
 from captionlab.metrics.resampling import CorpusStatistics
+from captionlab.options import as_written
 from captionlab.reports.differences import statistics_of
 from captionlab.run_files import PRUNED, TRAINED, RunFiles, results_version
 
@@ -273,8 +274,8 @@ def _is_number(label: str) -> bool:
 
 
 def labels_of(run: Run, settings: Sequence[str]) -> tuple[str, ...]:
-    """The values of settings; `-` where a run lacks one."""
-    return tuple(str(run.settings.get(key, "-")) for key in settings)
+    """The values of settings as one writes them; `-` where a run lacks one."""
+    return tuple(as_written(run.settings.get(key, "-")) for key in settings)
 
 
 def differing(configs: Sequence[Mapping[str, Any]], given: Collection[str]) -> list[str]:

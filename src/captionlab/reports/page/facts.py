@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionlab.metrics import registry
-from captionlab.reports.groups import Group, number_varied
+from captionlab.options import as_written
+from captionlab.reports.groups import Group, labels_of, number_varied
 from captionlab.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def facts_of(comparison: Comparison) -> dict[str, Any]:
                 "runs": [{"folder": r.folder.name, "seed": str(r.seed)} for r in group.runs],
                 "values": {n.name: [_short(v) for v in n.values(group)] for n in numbers},
                 "interval": _interval(comparison, i, ranking),
-                "config": [_text(group.runs[0].settings.get(key)) for key in different],
+                "config": labels_of(group.runs[0], different),
             }
             for i, group in enumerate(groups)
         ],
@@ -121,7 +122,7 @@ def _settings(groups: Sequence[Group]) -> tuple[list[str], dict[str, str]]:
     """The settings that differ between groups, given ones first, and the values of the others."""
     configs = [group.runs[0].settings for group in groups]
     keys = dict.fromkeys(key for config in configs for key in config)
-    values = {key: {_text(config.get(key)) for config in configs} for key in keys}
+    values = {key: {as_written(config.get(key, "-")) for config in configs} for key in keys}
     equal = {key: texts.pop() for key, texts in values.items() if len(texts) == 1}
     given = {key for group in groups for run in group.runs for key in run.given}
     different = [key for key in keys if key not in equal]
@@ -169,7 +170,3 @@ def _definitions() -> list[tuple[str, str]]:
 
 def _short(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
-
-
-def _text(value: Any) -> str:
-    return "not set" if value is None else str(value)
