@@ -90,6 +90,17 @@ def test_values_are_shown_as_one_writes_them(tmp_path: Path) -> None:
     assert facts["equal"]["search.exact"] == "false"
 
 
+def test_a_name_says_which_settings_its_values_are_of(tmp_path: Path) -> None:
+    folders = []
+    for i, (size, rate, other) in enumerate([(None, 1, 1), (5, 1, 1), (5, 2, 1), (5, 2, 2)]):
+        parts = {"search": {"size": size}, "optimizer": {"rate": rate}, "schedule": {"rate": other}}
+        folders.append(write_run(tmp_path, "vgg", "lstm", i, 0.8 - i / 10, **parts))
+    best, *_ = groups = Comparison.read(folders).groups
+    assert best.name == "vgg lstm optimizer.rate=1 schedule.rate=1 size=null"
+    assert best.name_without("optimizer.rate") == "vgg lstm schedule.rate=1 size=null"
+    assert len({group.name for group in groups}) == len(folders)
+
+
 def test_seeds_are_averaged_and_the_best_comes_first(tmp_path: Path) -> None:
     folders = [
         write_run(tmp_path, "vgg", "lstm", 0, 0.4),

@@ -277,8 +277,8 @@ class Comparison:
         if number is not None:
             curves: dict[str, dict[float, int]] = {}
             for i, group in enumerate(self.groups):
-                others = [*group.labels[:number], *group.labels[number + 1 :]]
-                curves.setdefault(" ".join(others), {})[float(group.labels[number])] = i
+                others = group.name_without(self.settings[number])
+                curves.setdefault(others, {})[float(group.labels[number])] = i
             all_apart = sum(map(len, curves.values())) == len(self.groups)  # not so 1 and 1.0
             if all_apart and len(curves) <= MOST_CURVES:
                 return draw_curves(self.settings[number], curves, self._panels())

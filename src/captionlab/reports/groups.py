@@ -157,11 +157,13 @@ class Group:
     """Runs that differ in nothing but their seed.
 
     Attributes:
-        labels: the values of the settings by which groups differ.
+        settings: by which groups differ, by dotted keys.
+        labels: their values.
         runs: that have a result, at least one.
         failed: that have none.
     """
 
+    settings: tuple[str, ...]
     labels: tuple[str, ...]
     runs: list[Run] = field(default_factory=list)
     failed: list[Run] = field(default_factory=list)
@@ -173,8 +175,18 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The labels, or the folder of the first run."""
-        return " ".join(self.labels) or self.runs[0].folder.name
+        """As `name_without` none of the settings; the folder of the first run if there are none."""
+        return self.name_without(None) or self.runs[0].folder.name
+
+    def name_without(self, setting: str | None) -> str:
+        """The labels of the other settings; before one that is no option of a group, its key."""
+        last = [key.rpartition(".")[2] for key in self.settings]
+        words = []
+        for key, short, label in zip(self.settings, last, self.labels, strict=True):
+            if key != setting:
+                shown = short if last.count(short) == 1 else key
+                words.append(label if short == "name" else f"{shown}={label}")
+        return " ".join(words)
 
     @property
     def num_seeds(self) -> str:
@@ -198,7 +210,7 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[str], list[Group], list[Run]]:
     groups: dict[tuple[str, ...], Group] = {}
     for run in finished:
         labels = labels_of(run, settings)
-        groups.setdefault(labels, Group(labels)).runs.append(run)
+        groups.setdefault(labels, Group(tuple(settings), labels)).runs.append(run)
     others = []
     for run in runs:
         if run.result is None:

@@ -48,10 +48,7 @@ function valueOf(group, number) {
   const values = group.values[number.name];
   return values.length ? number.scale * mean(values) : null;
 }
-const nameOf = (i) => {
-  const group = current().groups[i];
-  return group.labels.join(" ") || group.runs[0].folder;
-};
+const nameOf = (i) => current().groups[i].name;
 const shortKey = (key) => key.replace(/\.name$/, "");
 
 // Groups that the filter lets through: every word of it is in a label.

@@ -60,11 +60,13 @@ def facts_of(comparison: Comparison) -> dict[str, Any]:
     ranking = next((n.name for n in numbers if registry.is_ranking(n.name)), numbers[0].name)
     different, equal = _settings(groups)
     config = groups[0].runs[0].config
+    varied = number_varied(groups)
+    on_axis = None if varied is None else comparison.settings[varied]
     return {
         "name": str(config.get("data", {}).get("name", "")),
         "num_images": groups[0].results[0].num_images,
         "settings": comparison.settings,
-        "varied": number_varied(groups),
+        "varied": varied,
         "ranking": ranking,
         "numbers": [
             {
@@ -79,6 +81,8 @@ def facts_of(comparison: Comparison) -> dict[str, Any]:
         ],
         "groups": [
             {
+                "name": group.name,
+                "curve": group.name_without(on_axis),
                 "labels": group.labels,
                 "seeds": group.num_seeds,
                 "runs": [{"folder": r.folder.name, "seed": str(r.seed)} for r in group.runs],

@@ -16,11 +16,10 @@ function renderVaried() {
   const box = byId("varied-plot"), number = numberOf(byId("varied-number").value);
   const lines = new Map(); // by the other settings
   for (const i of shownGroups()) {
-    const { labels, values } = set.groups[i];
+    const { labels, values, curve } = set.groups[i];
     if (!values[number.name].length) continue;
-    const others = labels.filter((_, k) => k !== place).join(" ");
     const point = { i, x: Number(labels[place]), ys: values[number.name].map((v) => number.scale * v) };
-    lines.set(others, [...(lines.get(others) || []), point]);
+    lines.set(curve, [...(lines.get(curve) || []), point]);
   }
   const points = [...lines.values()].flat();
   if (!points.length) {
@@ -33,8 +32,8 @@ function renderVaried() {
   const { svg, x, y } = chart(box, xs, points.flatMap((p) => p.ys),
     { x: name + (isLog ? " (logarithmic)" : ""), y: number.title, label: `${number.title} against ${name}` }, isLog);
   const names = [...lines.keys()];
-  svg.append(...names.map((others, k) => {
-    const line = lines.get(others).sort((a, b) => a.x - b.x);
+  svg.append(...names.map((curve, k) => {
+    const line = lines.get(curve).sort((a, b) => a.x - b.x);
     return s("g", {},
       s("polyline", { class: "curve", points: line.map((p) => `${x(p.x)},${y(mean(p.ys))}`).join(" "),
         stroke: colourOf(k), "stroke-dasharray": dashOf(k) }),
@@ -45,7 +44,7 @@ function renderVaried() {
           p.ys.map((v) => s("circle", { cx: x(p.x), cy: y(v), r: 4, fill: colourOf(k), stroke: colourOf(k), "stroke-width": 1 }))), text);
       }));
   }));
-  const keys = names.length > 1 ? names.slice(0, 12).map((others, k) => h("span", {}, sample(k), bdi(others), " ")) : [];
+  const keys = names.length > 1 ? names.slice(0, 12).map((curve, k) => h("span", {}, sample(k), bdi(curve), " ")) : [];
   box.replaceChildren(svg, h("div", { class: "key" }, keys));
 }
 

@@ -142,6 +142,7 @@ function renderTable() {
       return state.sort.direction * order(x, y);
     });
   }
+  const brokenAtDots = (title) => title.split(/(?<=\.)/).flatMap((part) => [h("wbr"), part]);
   const head = columns.map((column) => {
     const isSorted = column === sort;
     const up = isSorted && state.sort.direction > 0;
@@ -151,7 +152,7 @@ function renderTable() {
       state.sort = { key: column.key, direction: isSorted ? -state.sort.direction : -column.start };
       renderTable();
       document.querySelector(`#table button[data-key="${CSS.escape(column.key)}"]`).focus();
-    } }, column.title.replaceAll("-", "\u2011"), isSorted ? (up ? " ↑" : " ↓") : ""));
+    } }, brokenAtDots(column.title.replaceAll("-", "\u2011")), isSorted ? (up ? " ↑" : " ↓") : ""));
   });
   const body = rows.map((i) => h("tr", { "data-group": i, class: i === state.baseline ? "baseline" : null },
     columns.map((column) => h("td", { class:
