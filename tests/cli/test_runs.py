@@ -133,6 +133,19 @@ def test_what_differs_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "is no run" in capsys.readouterr().err
 
 
+def test_values_that_differ_are_shown_as_one_writes_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = finished(tmp_path / "a", 0.5, search={"size": None, "exact": True})
+    second = finished(tmp_path / "b", 0.5, search={"size": 5})
+    assert main(["runs", "diff", str(first.path), str(second.path)]) == 0
+    shown = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
+    assert ["search.size", "null", "5"] in shown
+    assert ["search.exact", "true", "-"] in shown
+    assert main(["runs", "list", str(tmp_path)]) == 0
+    assert {"true", "-"} <= set(capsys.readouterr().out.split())
+
+
 def test_logs_of_the_run_and_of_the_cluster_are_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -157,7 +157,7 @@ class Comparison:
         rows = []
         for run in (*runs, *self._ungrouped):
             values = [None if run.result is None else n.read(run.result) for n in numbers]
-            labels = labels_of(run, self.settings)
+            labels = labels_of(run.settings, self.settings)
             shown = ["" if value is None else repr(value) for value in values]
             rows.append(Row([run.folder.name, *labels, str(run.seed), run.state, *shown]))
         return Table("Runs", [Column(title) for title in titles], rows)

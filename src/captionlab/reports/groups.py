@@ -209,12 +209,12 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[str], list[Group], list[Run]]:
     settings = differing([run.settings for run in finished], given)
     groups: dict[tuple[str, ...], Group] = {}
     for run in finished:
-        labels = labels_of(run, settings)
+        labels = labels_of(run.settings, settings)
         groups.setdefault(labels, Group(tuple(settings), labels)).runs.append(run)
     others = []
     for run in runs:
         if run.result is None:
-            group = groups.get(labels_of(run, settings))
+            group = groups.get(labels_of(run.settings, settings))
             if group and any(run.settings == other.settings for other in group.runs):
                 group.failed.append(run)
             else:
@@ -285,9 +285,9 @@ def _is_number(label: str) -> bool:
         return False
 
 
-def labels_of(run: Run, settings: Sequence[str]) -> tuple[str, ...]:
-    """The values of settings as one writes them; `-` where a run lacks one."""
-    return tuple(as_written(run.settings.get(key, "-")) for key in settings)
+def labels_of(values: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
+    """Values as one writes them; `-` where there is none."""
+    return tuple(as_written(values.get(key, "-")) for key in keys)
 
 
 def differing(configs: Sequence[Mapping[str, Any]], given: Collection[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from captionlab.errors import RunError
 from captionlab.metrics import registry
-from captionlab.reports.groups import Run, differing, group_runs, named_by
+from captionlab.reports.groups import Run, differing, group_runs, labels_of, named_by
 from captionlab.reports.table import Column, Row, Table
 from captionlab.run_files import RunFiles, find_runs, other_version
 
@@ -175,9 +175,9 @@ def overview_table(overviews: Sequence[Overview]) -> Table:
     """One row per run."""
     names = [name for overview in overviews for name in overview.scores]
     scores = registry.most_important(names, 2)
-    known = [overview.settings for overview in overviews if overview.settings]
+    begun = [overview.settings for overview in overviews if overview.settings]
     given = {key for overview in overviews for key in named_by(overview.command or [])}
-    settings = [k for k in differing(known, given) if not k.endswith(".name")]  # the run's name has
+    settings = [k for k in differing(begun, given) if not k.endswith(".name")]  # the run's name has
     columns = [Column("run", is_text=True), Column("state", is_text=True)]
     columns += [Column(key, is_text=True, priority=3) for key in settings]
     columns.append(Column("epochs"))
@@ -192,9 +192,8 @@ def overview_table(overviews: Sequence[Overview]) -> Table:
         ]
         seconds = overview.seconds.get("train")
         why = "; ".join(text for text in (overview.reason, overview.note) if text)
-        own = [
-            "" if value is None else str(value) for value in map(overview.settings.get, settings)
-        ]
+        known = overview.settings  # empty before the run has begun
+        own = labels_of(known, settings) if known else [""] * len(settings)
         cells = [Path(overview.folder).name, overview.state, *own, overview.progress, *shown]
         rows.append(Row([*cells, "" if seconds is None else f"{seconds:.0f}", why]))
     return Table("Runs", columns, rows)
@@ -202,26 +201,29 @@ def overview_table(overviews: Sequence[Overview]) -> Table:
 
 def differences(first: Path, second: Path) -> dict[str, tuple[Any, Any]]:
     """Settings, scores and costs in which two runs differ, by name; None where one has none."""
-    runs = [Run.read(folder) for folder in (first, second)]
-    values = []
-    for run in runs:
-        own: dict[str, Any] = {**run.settings, "seed": run.seed}
-        if run.result is not None:
-            own |= run.result.scores
-            if run.result.training is not None:
-                seconds = run.result.training.seconds
-                own |= {f"seconds {name}": value for name, value in seconds.items()}
-        values.append(own)
-    names = dict.fromkeys([*values[0], *values[1]])
-    pairs = {name: (values[0].get(name), values[1].get(name)) for name in names}
+    own, others = _values(first), _values(second)
+    pairs = {name: (own.get(name), others.get(name)) for name in own | others}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def differences_table(first: Path, second: Path) -> Table:
-    """One row per difference."""
-    rows = []
-    for name, pair in differences(first, second).items():
-        shown = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in pair]
-        rows.append(Row([name, *("-" if text == "None" else text for text in shown)]))
+    """One row per difference; `-` where a run has none."""
+    names = list(differences(first, second))
+    shown = []
+    for values in map(_values, (first, second)):
+        short = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in values.items()}
+        shown.append(labels_of(short, names))
     columns = [Column("", is_text=True), Column(first.name, True), Column(second.name, True)]
-    return Table("What differs", columns, rows)
+    return Table("What differs", columns, [Row(cells) for cells in zip(names, *shown, strict=True)])
+
+
+def _values(folder: Path) -> dict[str, Any]:
+    """Settings, scores and costs of a run by name."""
+    run = Run.read(folder)
+    values: dict[str, Any] = {**run.settings, "seed": run.seed}
+    if run.result is not None:
+        values |= run.result.scores
+        if run.result.training is not None:
+            seconds = run.result.training.seconds
+            values |= {f"seconds {name}": value for name, value in seconds.items()}
+    return values

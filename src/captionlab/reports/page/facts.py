@@ -88,7 +88,7 @@ def facts_of(comparison: Comparison) -> dict[str, Any]:
                 "runs": [{"folder": r.folder.name, "seed": str(r.seed)} for r in group.runs],
                 "values": {n.name: [_short(v) for v in n.values(group)] for n in numbers},
                 "interval": _interval(comparison, i, ranking),
-                "config": labels_of(group.runs[0], different),
+                "config": labels_of(group.runs[0].settings, different),
             }
             for i, group in enumerate(groups)
         ],
