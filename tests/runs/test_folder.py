@@ -85,13 +85,16 @@ def test_a_run_that_resumes_in_another_number_format_says_so(
 
 
 def test_a_run_goes_on_with_as_many_threads_as_it_began_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     chosen: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     folder = RunFolder(tmp_path)
     keep_num_threads(folder)
     assert chosen == [], "it begins"
     folder.update_manifest(machine={"num_threads": 3})
     keep_num_threads(folder)
     assert chosen == [3]
+    assert caplog.messages == ["computing with 3 thread(s), as where the run began, not 2"]

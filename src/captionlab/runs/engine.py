@@ -260,9 +260,11 @@ def _log_scores(loggers: Sequence[Logger], result: Result, last: Mapping[str, An
 
 def keep_num_threads(folder: RunFolder) -> None:
     """Compute with as many threads as where the run began: sums depend on their number."""
-    machine = folder.manifest.get("machine", {})
-    if "num_threads" in machine:
-        torch.set_num_threads(machine["num_threads"])
+    here = torch.get_num_threads()
+    num_threads = folder.manifest.get("machine", {}).get("num_threads", here)
+    if num_threads != here:
+        log.info("computing with %d thread(s), as where the run began, not %d", num_threads, here)
+        torch.set_num_threads(num_threads)
 
 
 def number_formats(folder: RunFolder, precision: str, processor: str) -> str:
