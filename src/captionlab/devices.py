@@ -42,9 +42,22 @@ def _bf16_pays_on_cpu() -> bool:
 
 def _is_intel() -> bool:
     """Whether Intel made the processor, of the x86 kind."""
-    cpuinfo = Path("/proc/cpuinfo")
-    description = cpuinfo.read_text() if cpuinfo.exists() else platform.processor()
-    return "GenuineIntel" in description
+    return "GenuineIntel" in (_cpuinfo() or platform.processor())
+
+
+def hardware(device: torch.device) -> str:
+    """The name of the card or of the processor, as the machine gives it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    lines = [line for line in _cpuinfo().splitlines() if line.startswith("model name")]
+    names = [line.partition(":")[2].strip() for line in lines]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cpuinfo() -> str:
+    """What Linux says of the processors; empty elsewhere."""
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""
 
 
 def autocast_dtype(precision: Precision) -> torch.dtype | None:

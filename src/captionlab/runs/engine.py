@@ -24,7 +24,7 @@ from captionlab.captioner.captioner import Captioner
 from captionlab.captioner.load import initialise
 from captionlab.captioner.parts import build_tokenizer, precision_of
 from captionlab.config import build
-from captionlab.devices import find_device
+from captionlab.devices import find_device, hardware
 from captionlab.evaluation.result import Prediction, Result, Training
 from captionlab.evaluation.scoring import prepare_metrics, score_captions
 from captionlab.files import write_atomically
@@ -38,7 +38,6 @@ from captionlab.runs.identity import identity
 from captionlab.runs.outcome import outcome_of
 from captionlab.runs.place import SweepPlace
 from captionlab.runs.process import (
-    hardware,
     keep_freed_memory,
     peak_memory_bytes,
     quieten,

@@ -9,8 +9,6 @@ import resource
 import warnings
 from pathlib import Path
 
-import torch
-
 
 def peak_memory_bytes() -> int:
     """Of this process and its living children (Java), resident; an upper bound of their sum."""
@@ -62,13 +60,3 @@ def quieten() -> None:
         ".*nn.functional.all_reduce is deprecated.*",  # what replaces it is private (torch 2.14)
     ):
         warnings.filterwarnings("ignore", message=message)
-
-
-def hardware(device: torch.device) -> str:
-    """The name of the card or of the processor, as the machine gives it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
