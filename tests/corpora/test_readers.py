@@ -237,8 +237,23 @@ def test_no_dialect_and_several_are_one_line(tmp_path: Path) -> None:
     assert len(read_corpus(tmp_path, "csv").images) == fakes.NUM_IMAGES
     shutil.copy(tmp_path / "a" / "captions.csv", tmp_path / "a" / "more.csv")
     (tmp_path / "a" / "captions.csv").rename(tmp_path / "a" / "others.csv")
+    assert len(read_corpus(tmp_path, "csv").images) == fakes.NUM_IMAGES, "one is a copy"
+    with (tmp_path / "a" / "more.csv").open("a") as file:
+        file.write("\n")
     with pytest.raises(DataError, match="several files hold captions"):
         read_corpus(tmp_path / "a")
+
+
+def test_two_data_sets_below_one_root_are_not_taken_for_one(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make(tmp_path / name, "own_csv")
+    assert len(read_corpus(tmp_path).images) == fakes.NUM_IMAGES, "copies"
+    with (tmp_path / "b" / "captions.csv").open("a") as file:
+        file.write("\n")
+    with pytest.raises(DataError, match=r"several files hold captions \(.*a/cap.*, .*b/cap"):
+        read_corpus(tmp_path)
+    make(tmp_path, "own_csv")
+    assert len(read_corpus(tmp_path).images) == fakes.NUM_IMAGES, "the root's own comes first"
 
 
 def test_photos_without_names_in_a_table_are_numbered(tmp_path: Path) -> None:

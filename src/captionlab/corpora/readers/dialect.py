@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -42,6 +43,7 @@ class Dialect:
         fits: whether the beginning of a file is of this form.
         read: reads such a file.
         overrules: dialects that are passed over where both fit, because they say less.
+        in_parts: whether captions may lie in several of its files.
     """
 
     name: str
@@ -51,29 +53,37 @@ class Dialect:
     fits: Callable[[Tree, Path], bool]
     read: Callable[[Tree, Path, Options], CaptionCorpus]
     overrules: tuple[str, ...] = ()
+    in_parts: bool = False
 
     def find(self, tree: Tree) -> Path | None:
         """The file whose content fits; None if there is none.
 
         Raises:
-            DataError: if several fit equally.
+            DataError: if several fit equally, and are no copies of each other.
         """
         fitting = [path for path in tree.files(self.suffixes) if self.fits(tree, path)]
+        if not fitting:
+            return None
         named = self._named(fitting)
-        if named is None and len(fitting) > 1:
-            files = ", ".join(str(path) for path in fitting[:3])
+        best, *others = named or fitting
+        if named:  # of those with a usual name, the one nearest to the root
+            others = [path for path in others if len(path.parts) == len(best.parts)]
+        differing = [path for path in others if not filecmp.cmp(best, path, shallow=False)]
+        if differing and not self.in_parts:
+            files = ", ".join(str(path) for path in [best, *differing][:3])
             raise DataError(
                 f"several files hold captions ({files}); leave one of them in data.root."
             )
-        return named or next(iter(fitting), None)
+        return best
 
     def find_by_name(self, tree: Tree) -> Path | None:
         """The file that has a usual name, whatever is in it; None if there is none."""
-        return self._named(tree.files(self.suffixes))
+        return next(iter(self._named(tree.files(self.suffixes))), None)
 
-    def _named(self, paths: list[Path]) -> Path | None:
+    def _named(self, paths: list[Path]) -> list[Path]:
+        """Those that have the best of the usual names that occur."""
         for pattern in self.file_names:
-            for path in paths:
-                if fnmatch(path.name, pattern):
-                    return path
-        return None
+            named = [path for path in paths if fnmatch(path.name, pattern)]
+            if named:
+                return named
+        return []

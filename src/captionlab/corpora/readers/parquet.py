@@ -179,4 +179,5 @@ PARQUET = Dialect(
     suffixes=(".parquet",),
     fits=_fits,
     read=_read,
+    in_parts=True,
 )
