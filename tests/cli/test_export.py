@@ -110,13 +110,37 @@ def test_a_foreign_file_gets_one_line(
     assert message in line
 
 
+def test_a_file_that_no_export_wrote_is_not_replaced(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, notes = tmp_path / "model.safetensors", tmp_path / "README.md"
+    other = tmp_path / "best.ckpt"
+    for path in (own, notes, other):
+        path.write_text("mine")
+    new = str(tmp_path / "new.safetensors")
+    for arguments, told in (
+        ([str(own)], "model.safetensors is a file that no export wrote"),
+        ([str(other)], "end it in .safetensors, or export a folder by --format onnx"),
+        ([str(tmp_path / "model.onnx")], "end it in .safetensors"),
+        ([new, "--card", str(notes)], "README.md is a file that no export wrote"),
+        ([str(tmp_path), "--format", "onnx"], "README.md is a file that no export wrote"),
+        ([new, "--card", new], "new.safetensors is the file of the model, too"),
+    ):
+        assert main(["export", str(run), *arguments]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line
+    assert {path.read_text() for path in (own, notes, other)} == {"mine"}
+    command = ["export", str(run), new, "--card", str(tmp_path / "new.md")]
+    assert main(command) == main(command) == 0, "its own it replaces"
+
+
 def test_a_run_that_is_not_finished_is_not_exported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "status.json").write_text(json.dumps({"state": "failed", "error": "x"}))
-    for command in (["inspect"], ["export"]):
-        targets = [str(tmp_path / "run")] + [str(tmp_path / "out")] * (command == ["export"])
-        assert main([*command, *targets]) == 1
+    run, file = str(tmp_path / "run"), str(tmp_path / "out.safetensors")
+    for command in (["inspect", run], ["export", run, file]):
+        assert main(command) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert "is no finished run" in line

@@ -8,7 +8,7 @@ from typing import Any
 
 from captionlab.cli.terminal import Commands, add_set
 from captionlab.errors import ConfigError, StorageError
-from captionlab.files import write_atomically
+from captionlab.files import is_safetensors, write_atomically
 
 _DESCRIPTION = """\
 Write a finished run into one safetensors file, which `captionlab caption`, `evaluate` and
@@ -59,10 +59,18 @@ def run(options: argparse.Namespace) -> None:
     from captionlab.reports.model_facts import weights_text
 
     target = only_run(options.run)
-    for path in (options.card, options.path if options.format != "onnx" else None):
+    is_onnx = options.format == "onnx"
+    card: Path | None = options.card or (options.path / "README.md" if is_onnx else None)
+    for path in (card, None if is_onnx else options.path):
         if path is not None and path.is_dir():
             raise ConfigError(f"{path} is a folder; name a file, such as {path}/model.safetensors.")
-    if options.format == "onnx":
+    if not is_onnx and options.path.suffix != ".safetensors":
+        raise ConfigError(
+            f"{options.path} is no name of a safetensors file; end it in .safetensors, or export a "
+            "folder by --format onnx."
+        )
+    _refuse_to_replace(options.path, card)
+    if is_onnx:
         from captionlab.captioner.onnx_export import export_onnx
 
         loaded = load_run(target, options.set)
@@ -72,13 +80,12 @@ def run(options: argparse.Namespace) -> None:
         if options.set:  # the scores are not those of the changed run
             facts = {**facts, "config": override(facts["config"], options.set), "result": None}
         written = export_onnx(loaded.captioner, options.path, facts)
-        card: Path | None = options.card or options.path / "README.md"
         use = ["pip install numpy onnxruntime pillow", "python caption.py photo.jpg"]
     else:
         if options.set:
             raise ConfigError("--set needs --format onnx; the file holds the run as it is.")
         facts = export(target, options.path, options.with_encoder)
-        written, card = [options.path], options.card
+        written = [options.path]
         install = "python -m pip install PATH/TO/captionlab  # a checkout of its repository"
         use = [install, f"captionlab caption photo.jpg --run {options.path.name}"]
     print(f"encoder weights: {printable(weights_text(facts))}")
@@ -87,6 +94,20 @@ def run(options: argparse.Namespace) -> None:
     if card is not None:
         _write_card(card, target, facts, use)
         print(f"written: {card}")
+
+
+def _refuse_to_replace(path: Path, card: Path | None) -> None:
+    """Refuse files that something else wrote."""
+    from captionlab.reports.model_card import is_model_card
+
+    if card is not None and card.resolve() == path.resolve():
+        raise ConfigError(f"--card {card} is the file of the model, too; name another.")
+    if path.is_file() and not is_safetensors(path):
+        raise ConfigError(f"{path} is a file that no export wrote; name another, or remove it.")
+    if card is not None and card.exists() and not is_model_card(card):
+        raise ConfigError(
+            f"{card} is a file that no export wrote; name another by --card, or remove it."
+        )
 
 
 def _write_card(path: Path, target: Path, facts: dict[str, Any], use: list[str]) -> None:

@@ -16,6 +16,13 @@ from captionlab.evaluation.result import Prediction, Result
 from captionlab.reports.differences import Differences, statistics_of
 from captionlab.reports.model_facts import Facts, data_text, model_rows, num_words, score_rows
 
+_PURPOSE = "Writes a caption of a photo. Trained and scored by captionlab."
+
+
+def is_model_card(path: Path) -> bool:
+    """Whether a file is such a card."""
+    return _PURPOSE.encode() in path.read_bytes()
+
 
 def model_card(
     facts: Facts, result: Result | None, predictions: Sequence[Prediction], use: Sequence[str]
@@ -30,7 +37,7 @@ def model_card(
     """
     header = yaml.safe_dump(_header(facts, result), sort_keys=False, allow_unicode=True)
     blocks = [f"---\n{header}---", f"# {_title(facts)}"]
-    blocks.append("Writes a caption of a photo. Trained and scored by captionlab.")
+    blocks.append(_PURPOSE)
     blocks.append("## Use\n\n" + "\n".join(f"    {line}" for line in use))
     blocks.append("## Model\n\n" + _table(("part", "what"), model_rows(facts).items()))
     blocks.append("## Training data\n\n" + "\n".join(f"- {line}" for line in _data(facts)))
