@@ -121,7 +121,7 @@ def test_every_command_of_a_page_is_understood(page: Path, words: list[str]) -> 
     if words[1:2] == ["tune"]:
         options = tune._parser().parse_intermixed_args(words[2:])
         loader = config_loader(None)
-        check_overrides(options.overrides, loader)
+        check_overrides(options.overrides, loader, searches=True)
         assert split_space(options.overrides, loader)[0], "a space"
         return
     overrides = words[2:] if words[0] == "python" or words[1:2] == ["train"] else None

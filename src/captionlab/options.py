@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import re
 import types
 from collections.abc import Callable, Hashable, Mapping
@@ -108,7 +109,7 @@ class Option:
         if any(_is_of(value, part) for part in _alternatives(self.type)) and (
             value in self.choices
             or not isinstance(value, int | float)
-            or all(_holds(constraint, value) for constraint in self.constraints)
+            or (math.isfinite(value) and all(_holds(c, value) for c in self.constraints))
         ):
             return None
         return f"must be {self.allowed}"

@@ -38,8 +38,16 @@ def test_a_group_that_cannot_be_read_is_refused(group: str) -> None:
     ],
 )
 def test_names_of_systems_and_files_are_distinct(targets: list[str], groups: list[str]) -> None:
-    with pytest.raises(ConfigError, match="different names"):
+    with pytest.raises(ConfigError, match=r"different names.*the same name have .*, "):
         _groups([Path(target) for target in targets], groups)
+
+
+def test_folders_are_named_whole(tmp_path: Path) -> None:
+    """They have no suffix, though a point may be in their names."""
+    targets = [tmp_path / f"lr0.00{i}" for i in (1, 2)]
+    for target in targets:
+        target.mkdir()
+    assert list(_groups(targets, [])) == ["lr0.001", "lr0.002"]
 
 
 def test_captions_are_scored_without_photos_and_over_seeds(

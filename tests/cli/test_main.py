@@ -69,6 +69,32 @@ def test_output_that_nobody_reads_any_more_is_no_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+def test_an_empty_argument_is_not_the_folder_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    RunFolder(tmp_path / "run").set_state("complete")
+    monkeypatch.chdir(tmp_path)
+    for words in (["runs", "remove", ""], ["caption", "a.jpg", "--run", ""], ["report", "--out="]):
+        assert main(words) == 1
+        assert "an argument is empty" in capsys.readouterr().err
+    assert (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's full disk")
+def test_output_into_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run").set_state("complete")
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "captionlab.cli", "runs", "list", str(tmp_path)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == "error: the output cannot be written (No space left on device).\n"
+
+
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [

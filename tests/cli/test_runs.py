@@ -200,6 +200,14 @@ def test_pruned_trials_are_run_again_only_where_they_are_named(
     assert "ran again" in capfd.readouterr().out
 
 
+def test_a_link_to_a_run_is_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished(tmp_path / "runs" / "a", 0.5)
+    (tmp_path / "runs" / "b").symlink_to(run.path)
+    assert main(["runs", "remove", str(tmp_path / "runs" / "b")]) == 1
+    assert "b is a link to " in capsys.readouterr().err
+    assert run.path.exists()
+
+
 def test_living_runs_are_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done, alive = finished(tmp_path / "a", 0.5), RunFolder(tmp_path / "b")
     alive.set_state("running")

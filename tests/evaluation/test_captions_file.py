@@ -31,6 +31,8 @@ def test_three_forms_say_the_same(file: Path, tmp_path: Path) -> None:
     file.write_bytes(("\ufeff" + "\r\n".join(t[0] for t in CAPTIONS.values())).encode())
     (tmp_path / "images").write_text("\n".join(IMAGES) + "\n")
     assert read_results(file, IMAGES, tmp_path / "images") == CAPTIONS
+    file.write_text("a dog\n\n\n\n")
+    assert list(read_results(file, IMAGES, tmp_path / "images").values()) == [["a dog"], [""], [""]]
 
 
 def test_numbers_and_bare_names_find_their_image(file: Path) -> None:

@@ -222,12 +222,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "again, or name another."
         ) from error
     except Exception as error:  # torch raises many kinds for a file that is not its own
-        if isinstance(error, StorageError) and zipfile.is_zipfile(path):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else "no reason"
+        found = str(error).splitlines()[0] if str(error) else "no reason"
+        reason = f" ({type(error).__name__}: {found})"
+        if isinstance(error, StorageError):
+            if zipfile.is_zipfile(path):
+                raise
+            reason = ", or not a whole one"
         raise RunError(
-            f"{path} is no checkpoint of captionlab ({type(error).__name__}: {reason}); name a "
-            "run's folder, one of its checkpoints or an exported file."
+            f"{path} is no checkpoint of captionlab{reason}; name a run's folder, one of its "
+            "checkpoints or an exported file."
         ) from error
     return saved
 

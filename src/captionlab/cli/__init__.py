@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ from captionlab.cli import (
     tune,
     wandb,
 )
-from captionlab.errors import CaptionLabError, out_of_memory
+from captionlab.errors import CaptionLabError, ConfigError, out_of_memory
 from captionlab.progress.terminal import shown_on_terminal
 
 _EXAMPLES = """\
@@ -60,6 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["tune"]:  # its overrides and flags may be mixed
             tune.run(arguments[1:])
             return 0
+        if any(not word or re.fullmatch("--[a-z-]+=", word) for word in arguments):
+            raise ConfigError(
+                "an argument is empty, perhaps a variable of the shell that is not set; name what "
+                "you mean, . for this folder."
+            )
         options = _parser().parse_args(arguments)
         with shown_on_terminal():
             status: int | None = options.command(options)
@@ -74,6 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            print(f"error: the output cannot be written ({error.strerror}).", file=sys.stderr)
+            return 1
         if error.filename is None:
             raise
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)

@@ -168,15 +168,21 @@ def _asked(options: argparse.Namespace) -> list[str]:
     return [re.sub(r"[^\w.,=+-]", "_", word) for word in (*asked, *options.set)]
 
 
+def _name(target: Path) -> str:
+    """A folder's name, or a file's without its suffix."""
+    return target.name if target.is_dir() else target.stem
+
+
 def _groups(targets: list[Path], named: list[str]) -> dict[str, dict[str, Path]]:
     """Systems by name, each of one file or several, by the names that their files get.
 
     Raises:
         ConfigError: if a group cannot be read, or names are not distinct.
     """
-    short = [path.stem.rsplit("-", 1)[0] if path.is_dir() else path.stem for path in targets]
-    names = [s if short.count(s) == 1 else t.stem for s, t in zip(short, targets, strict=True)]
-    members = [(name, target.stem, target) for name, target in zip(names, targets, strict=True)]
+    whole = [_name(path) for path in targets]
+    short = [_name(path).rsplit("-", 1)[0] if path.is_dir() else path.stem for path in targets]
+    names = [s if short.count(s) == 1 else w for s, w in zip(short, whole, strict=True)]
+    members = list(zip(names, whole, targets, strict=True))
     systems = list(names)
     for text in named:
         name, _, paths = text.partition("=")
@@ -184,13 +190,15 @@ def _groups(targets: list[Path], named: list[str]) -> dict[str, dict[str, Path]]
             raise ConfigError(
                 f"--group {text}: expected NAME=FILE,FILE,... with at least one file."
             )
-        members += [(name, f"{name}-{Path(path).stem}", Path(path)) for path in paths.split(",")]
+        members += [(name, f"{name}-{_name(Path(path))}", Path(path)) for path in paths.split(",")]
         systems.append(name)
     own = [own for _, own, _ in members]
-    if len(set(own)) != len(own) or len({*systems}) != len(systems):
+    same = [str(path) for _, name, path in members if own.count(name) > 1]
+    same = same or [name for name in systems if systems.count(name) > 1]
+    if same:
         raise ConfigError(
             "targets and groups must have different names, since tables and files are named so; "
-            f"found {', '.join(systems)}."
+            f"the same name have {', '.join(same)}. Rename a file or a group."
         )
     groups: dict[str, dict[str, Path]] = {}
     for name, own_name, path in members:

@@ -142,6 +142,12 @@ def run_remove(options: argparse.Namespace) -> None:
             f"{alive[0].pid}, SLURM job {alive[0].job or 'none'}); stop it first. Nothing was "
             "removed."
         )
+    links = [o.folder for o in overviews if Path(o.folder).is_symlink()]
+    if links:
+        raise RunError(
+            f"{links[0]} is a link to {Path(links[0]).resolve()}; name that folder, or remove the "
+            "link yourself. Nothing was removed."
+        )
     for overview in overviews:
         shutil.rmtree(overview.folder)
         print(f"removed: {overview.folder}")

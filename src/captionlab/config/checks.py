@@ -196,6 +196,10 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
 
 def _check_early_stopping(callbacks: Mapping[str, Any], monitors: Sequence[str]) -> None:
     for name, spec in callbacks.items():
+        if spec and not isinstance(spec, Mapping):
+            raise ConfigError(
+                f"callbacks.{name}={spec} is no callback; leave it out by callbacks.{name}=null."
+            )
         if not spec or spec.get("_target_") != "captionlab.training.trainer.early_stopping":
             continue
         monitor, mode = spec.get("monitor"), spec.get("mode")

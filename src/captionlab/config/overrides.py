@@ -25,6 +25,7 @@ def check_overrides(
     loader: ConfigLoader,
     config_name: str = CONFIG_NAME,
     multirun_command: Sequence[str] | None = None,
+    searches: bool = False,
 ) -> None:
     """Find unknown names, unreadable words and contradictions in a command line.
 
@@ -33,6 +34,7 @@ def check_overrides(
         loader: of Hydra, with the search path of the command.
         config_name: of the primary configuration.
         multirun_command: what the user should have typed to sweep; None where this is a sweep.
+        searches: whether an interval may be given, from which a search draws.
 
     Raises:
         ConfigError: in one or two lines, with the nearest name or what is allowed.
@@ -45,14 +47,22 @@ def check_overrides(
         word = str(override.input_line)
         values = [override.value()]
         if override.is_sweep_override():
+            if not override.is_discrete_sweep():
+                if not searches:
+                    raise ConfigError(
+                        f"{word} is a range to search in: run captionlab tune {shlex.quote(word)}, "
+                        "or name values, A,B."
+                    )
+                continue
             if multirun_command is not None:
                 raise ConfigError(
                     f"{word} gives several values, which needs -m (a list is written "
                     f"[a,b]); run\n  {shlex.join(multirun_command)}"
                 )
-            if not override.is_discrete_sweep():  # an interval, for a sweeper that searches
-                continue
-            values = list(override.sweep_iterator())
+            try:
+                values = list(override.sweep_iterator())
+            except ValueError as error:  # of range(1, 4, 0)
+                raise ConfigError(f"{word} has no values ({error}).") from error
             if not values:
                 raise ConfigError(f"{word} has no values; name at least one.")
             key = override.get_key_element()

@@ -57,9 +57,10 @@ _Entry = tuple[str, str, list[str]]  # place in the file, image, captions
 
 
 def _from_text(path: Path, lines: list[str], image_list: Path) -> list[_Entry]:
-    while lines and not lines[-1].strip():  # a caption may be empty, the end of a file is not one
-        lines = lines[:-1]
     images = [line.strip() for line in read_lines(image_list) if line.strip()]
+    # A caption may be empty, the end of a file is not one.
+    while len(lines) > len(images) and not lines[-1].strip():
+        lines = lines[:-1]
     if len(images) != len(lines):
         raise DataError(
             f"{path} has {len(lines)} captions, but {image_list} names {len(images)} images; "

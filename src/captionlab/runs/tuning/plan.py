@@ -114,7 +114,7 @@ def read_plan(words: Sequence[str], config_dir: str | None) -> Plan:
         for pattern, instead in _INSTEAD.items():
             if re.match(pattern, word.lstrip("+~").partition("=")[0]):
                 raise ConfigError(f"{word}: {instead}.")
-    check_overrides(words, loader)
+    check_overrides(words, loader, searches=True)
     space, fixed = split_space(words, loader)
     if not space:
         raise ConfigError(
