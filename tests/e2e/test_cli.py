@@ -96,7 +96,7 @@ def test_a_part_is_scored_only_when_asked_for(
     ("arguments", "message"),
     [
         (["evaluate", "/nowhere"], "/nowhere does not exist"),
-        (["evaluate", "{place}"], "is no finished run"),
+        (["evaluate", "{place}"], "is no folder of a run; name one"),
         (["evaluate", "{place}/people.jsonl"], "--data ROOT"),
         (["evaluate", "{run}", "--set", "search.beamsize=3"], "beamsize"),
         (["evaluate", "{run}", "--set", "nothing"], "write KEY=VALUE"),

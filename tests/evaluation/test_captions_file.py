@@ -58,6 +58,7 @@ def test_an_image_may_have_several_captions_together(file: Path) -> None:
         ('[{"image_id": true, "caption": "x"}]', "entry 1: expected an object"),
         ('[{"image_id": 10, "captions": []}]', "entry 1: expected an object"),
         ("[1, 2]", "entry 1: expected an object"),
+        ('[{"image_id": 10, "caption": "\\ud800"}]', "entry 1: a caption holds half of a surrog"),
         ('{"annotations": []}', "line 1: expected an object"),
         ('[{"image_id": 77, "caption": "x"}]', "no image '77'"),
         (

@@ -67,7 +67,7 @@ MISTAKES: dict[str, Sequence[tuple[str, str]]] = {
         ("decoder._target_=captionlab.decoders.Nope", "cannot be imported"),
         ("monitor=val/loss", "monitor=val/loss is unknown; use val/cider_d"),
         ("init_from=/nowhere", "init_from=/nowhere does not exist; name a finished run"),
-        ("init_from={empty}", "empty is no finished run (its state: None); run its command again"),
+        ("init_from={empty}", "empty is no folder of a run; name one, such as runs/"),
         ("callbacks.early_stopping.monitor=val/bleu4", "is unknown; did you mean val/bleu_4?"),
         ("callbacks.early_stopping.monitor=val/loss", "mode=max would stop a training because it"),
         ("+trainer.fast_dev_run=true", "leaves validation images without a score to choose a"),

@@ -253,6 +253,8 @@ def checkpoint_of(folder: Path) -> Path:
         raise RunError(
             f"{folder} is a folder of {len(inside)} runs; name one, such as {inside[0]}."
         )
+    if run.state is None:
+        raise RunError(f"{folder} is no folder of a run; name one, such as runs/shapes/RUN.")
     if run.state != "complete":
         raise RunError(
             f"{folder} is no finished run (its state: {run.state}); run its command again to "

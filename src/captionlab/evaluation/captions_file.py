@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from captionlab.corpora.readers.text import parse_json, read_lines
+from captionlab.corpora.readers.text import can_be_written, parse_json, read_lines
 from captionlab.errors import DataError
 
 
@@ -97,6 +97,11 @@ def _entry(path: Path, place: str, value: Any) -> _Entry:
         raise DataError(
             f"{path}, {place}: expected an object with image_id and caption, "
             f"found {json.dumps(value)[:80]}."
+        )
+    if not all(map(can_be_written, captions)):
+        raise DataError(
+            f"{path}, {place}: a caption holds half of a surrogate pair, which no file can hold; "
+            "remove it."
         )
     return place, str(image), captions
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from captionlab.corpora.corpus import SPLITS, CaptionedImage, Split
+from captionlab.corpora.readers.text import can_be_written
 from captionlab.corpora.readers.tree import Tree
 from captionlab.errors import DataError
 
@@ -108,7 +109,7 @@ class Collected:
         Raises:
             DataError: if the id is no text or occurs twice.
         """
-        if not isinstance(image_id, str) or not image_id or not _encodes(image_id):
+        if not isinstance(image_id, str) or not image_id or not can_be_written(image_id):
             raise self.error(number, f"expected the name of an image, found {image_id!r:.60}.")
         if image_id in self.images:
             raise self.error(
@@ -124,7 +125,7 @@ class Collected:
         Raises:
             DataError: if it is no text, or empty.
         """
-        if not isinstance(caption, str) or not _encodes(caption):
+        if not isinstance(caption, str) or not can_be_written(caption):
             raise self.error(
                 number, f"expected a caption for {image_id!r}, found {caption!r:.60}.", unit
             )
@@ -212,14 +213,3 @@ class Collected:
             self.notes.append(
                 f"{len(self._empty)} captions are empty ({self._empty[0]}, ...): left out"
             )
-
-
-def _encodes(text: str) -> bool:
-    """Whether it can be written: half of a surrogate pair, which JSON may hold, cannot."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

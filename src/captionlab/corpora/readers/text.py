@@ -50,3 +50,14 @@ def parse_json(text: str, place: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also a number of 5,000 digits
         raise DataError(f"{place} is not valid JSON ({error}).") from error
+
+
+def can_be_written(text: str) -> bool:
+    """Whether a file can hold it: not half of a surrogate pair, which JSON may hold."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
