@@ -120,6 +120,7 @@ def test_runs_of_other_words_or_data_do_not_write_together(place: Place) -> None
         (["search.length_penalty=-1"], r"length_penalty must be a number .* 0, found -1\.0\."),
         (["search.length_penalty=1e-1"], None),
         (["search.length_penalty=abc"], r"length_penalty must be a number .* found abc\."),
+        (["search.forbidden_endings=[on,no,a]"], None),
         (["search.min_length=30"], r"min_length must be at most max_length=20"),
         (["search._target_=captionlab.search.Nope"], "Nope cannot be imported"),
         (["search._target_=captionlab.search.SampleSearch"], r"search\.\w+ is missing"),

@@ -48,6 +48,7 @@ from captionlab.run_files import RunFiles, find_runs
 from captionlab.text import Tokenizer, Vocabulary
 
 _TEXT = Option("", str, (), REQUIRED, "")
+_BOOL = "tag:yaml.org,2002:bool"
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -312,12 +313,23 @@ def _settable(config: Mapping[str, Any], group: str) -> Mapping[str, Option]:
     return {}
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML in which `on`, `off`, `yes` and `no` are words, as they are to Hydra."""
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_PlainLoader.add_implicit_resolver(_BOOL, re.compile("true|false", re.IGNORECASE), list("tTfF"))
+
+
 def _plain_value(text: str) -> Any:
     """A value as Hydra reads it on a command line."""
     if _EXPONENT.fullmatch(text):  # text to YAML 1.1 unless it has a point
         return float(text)
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_PlainLoader)
     except (yaml.YAMLError, ValueError):  # ValueError: of a day that no month has
         return text  # where the option may be text
 

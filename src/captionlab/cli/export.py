@@ -16,7 +16,7 @@ Write a finished run into one safetensors file, which `captionlab caption`, `eva
 needs nothing but numpy, onnxruntime and Pillow.
 
 examples:
-  captionlab export runs/flickr8k/RUN model.safetensors --with-encoder --card README.md
+  captionlab export runs/flickr8k/RUN model.safetensors --with-encoder --card model.md
   captionlab export runs/flickr8k/RUN model --format onnx && python model/caption.py photo.jpg"""
 
 
