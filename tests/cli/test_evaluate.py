@@ -38,7 +38,7 @@ def test_a_group_that_cannot_be_read_is_refused(group: str) -> None:
     ],
 )
 def test_names_of_systems_and_files_are_distinct(targets: list[str], groups: list[str]) -> None:
-    with pytest.raises(ConfigError, match=r"different names.*the same name have .*, "):
+    with pytest.raises(ConfigError, match=r"different names.*would be named alike: .*, "):
         _groups([Path(target) for target in targets], groups)
 
 

@@ -198,7 +198,7 @@ def _groups(targets: list[Path], named: list[str]) -> dict[str, dict[str, Path]]
     if same:
         raise ConfigError(
             "targets and groups must have different names, since tables and files are named so; "
-            f"the same name have {', '.join(same)}. Rename a file or a group."
+            f"these would be named alike: {', '.join(same)}. Rename one."
         )
     groups: dict[str, dict[str, Path]] = {}
     for name, own_name, path in members:
