@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from captionlab.runs.main import main
+from captionlab.config.overrides import check_overrides
+from captionlab.runs.main import config_loader, main
 from tests.support.fakes import FAKES
 
 # What is typed, and what must stand in the answer.
@@ -214,3 +215,11 @@ def test_developers_see_the_whole_trace(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ConfigError):
         answer("encodr=resnet18", monkeypatch, capfd)
+
+
+def test_an_interval_is_left_to_a_sweeper_that_is_not_hydras_own(tmp_path: Path) -> None:
+    (tmp_path / "hydra" / "sweeper").mkdir(parents=True)
+    (tmp_path / "hydra" / "sweeper" / "mine.yaml").write_text("_target_: mine.Sweeper\n")
+    check_overrides(
+        ["hydra/sweeper=mine", "optimizer.lr=interval(1e-4,1e-2)"], config_loader(str(tmp_path))
+    )

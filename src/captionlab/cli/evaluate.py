@@ -180,7 +180,10 @@ def _groups(targets: list[Path], named: list[str]) -> dict[str, dict[str, Path]]
         ConfigError: if a group cannot be read, or names are not distinct.
     """
     whole = [_name(path) for path in targets]
-    short = [_name(path).rsplit("-", 1)[0] if path.is_dir() else path.stem for path in targets]
+    short = [
+        name.rsplit("-", 1)[0] if path.is_dir() else name
+        for name, path in zip(whole, targets, strict=True)
+    ]
     names = [s if short.count(s) == 1 else w for s, w in zip(short, whole, strict=True)]
     members = list(zip(names, whole, targets, strict=True))
     systems = list(names)

@@ -34,7 +34,7 @@ def check_overrides(
         loader: of Hydra, with the search path of the command.
         config_name: of the primary configuration.
         multirun_command: what the user should have typed to sweep; None where this is a sweep.
-        searches: whether an interval may be given, from which a search draws.
+        searches: whether a search draws from intervals; else only a sweeper that can do so may.
 
     Raises:
         ConfigError: in one or two lines, with the nearest name or what is allowed.
@@ -48,7 +48,7 @@ def check_overrides(
         values = [override.value()]
         if override.is_sweep_override():
             if not override.is_discrete_sweep():
-                if not searches:
+                if not searches and _sweeps_by_lists(overrides, loader, config_name):
                     raise ConfigError(
                         f"{word} is a range to search in: run captionlab tune {shlex.quote(word)}, "
                         "or name values, A,B."
@@ -238,6 +238,12 @@ def _base(overrides: Sequence[Override], loader: ConfigLoader, config_name: str)
             value = next(override.sweep_string_iterator()) if is_sweep else override.value()
             words.append(f"{override.get_key_element()}={value}")
     return loader.load_configuration(config_name, words, RunMode.MULTIRUN)
+
+
+def _sweeps_by_lists(overrides: Sequence[Override], loader: ConfigLoader, config_name: str) -> bool:
+    """Whether the sweeper is Hydra's own, which takes lists of values alone."""
+    sweeper = _base(overrides, loader, config_name).hydra.sweeper
+    return str(sweeper._target_).endswith(".BasicSweeper")
 
 
 def _is_group(name: str, loader: ConfigLoader) -> bool:

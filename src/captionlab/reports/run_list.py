@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -201,20 +201,24 @@ def overview_table(overviews: Sequence[Overview]) -> Table:
 
 def differences(first: Path, second: Path) -> dict[str, tuple[Any, Any]]:
     """Settings, scores and costs in which two runs differ, by name; None where one has none."""
-    own, others = _values(first), _values(second)
-    pairs = {name: (own.get(name), others.get(name)) for name in own | others}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return _differing(_values(first), _values(second))
 
 
 def differences_table(first: Path, second: Path) -> Table:
     """One row per difference; `-` where a run has none."""
-    names = list(differences(first, second))
+    both = [_values(first), _values(second)]
+    names = list(_differing(*both))
     shown = []
-    for values in map(_values, (first, second)):
+    for values in both:
         short = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in values.items()}
         shown.append(labels_of(short, names))
     columns = [Column("", is_text=True), Column(first.name, True), Column(second.name, True)]
     return Table("What differs", columns, [Row(cells) for cells in zip(names, *shown, strict=True)])
+
+
+def _differing(own: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    pairs = {name: (own.get(name), others.get(name)) for name in {**own, **others}}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _values(folder: Path) -> dict[str, Any]:

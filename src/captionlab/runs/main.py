@@ -254,14 +254,7 @@ def _check(options: argparse.Namespace, words: Sequence[str]) -> None:
     mended = [*command, "-m", *words]
     loader = config_loader(options.config_dir, options.config_path)
     config_name = options.config_name or CONFIG_NAME
-    sweepers = [word for word in options.overrides if word.startswith("hydra/sweeper=")]
-    check_overrides(
-        options.overrides,
-        loader,
-        config_name,
-        multirun_command=None if is_sweep else mended,
-        searches=bool(sweepers) and sweepers != ["hydra/sweeper=basic"],
-    )
+    check_overrides(options.overrides, loader, config_name, None if is_sweep else mended)
     launcher = [word for word in options.overrides if re.match(r"hydra[./]launcher", word)]
     if launcher and not is_sweep:
         raise ConfigError(f"{launcher[0]} concerns sweeps; run\n  {shlex.join(mended)}")
